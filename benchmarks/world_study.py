@@ -1,0 +1,200 @@
+"""Does watching help? SASRec with and without what was seen, on the rendered world, five seeds.
+
+    python benchmarks/world_study.py --work work/study
+
+Renders 1,600 videos once (180x320, 15 fps), lets the shipped `pocket` model watch them, and lets
+1,200 people watch them five times over (five seeds of people and of training, paired across arms).
+The log is cut at day 22: training before, each user's last training interaction for validation,
+everything after for the test. Writes benchmarks/results/world_study.json and prints a table.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from reelm.ingest import IngestConfig, ingest
+
+from reelm.annotate import AnnotateConfig, annotate
+from reelm.backends import find as find_backend
+from reelm.data.dataset import Dataset
+from reelm.data.split import Split, SplitConfig, global_time
+from reelm.data.tables import Features, read_catalog, read_features
+from reelm.encode import EncodeConfig, encode
+from reelm.encoders import find as find_encoder
+from reelm.evaluate import evaluate
+from reelm.models.base import Retriever
+from reelm.models.sasrec import SASRecConfig
+from reelm.prompts import find as find_prompt
+from reelm.train import TrainConfig, fit
+from reelm.world import WorldConfig, render
+from reelm.world.people import SPLIT_DAY, simulate
+from reelm.world.tables import DAY_S, EPOCH_S, events_table, true_utility, write_truth
+from reelm.world.titles import make_uploads
+
+VIDEOS, PEOPLE, SEED = 1600, 1200, 11
+HERE = Path(__file__).parent
+POOLS = ("warm", "cold", "mixed")
+ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "SASRec, ID only": ("id", ()),
+    "+ title and hashtags": ("both", ("title",)),
+    "+ frozen random vision tower": ("both", ("random",)),
+    "+ notes by pocket": ("both", ("notes",)),
+    "+ title and notes": ("both", ("title", "notes")),
+    "+ title and shuffled notes (placebo)": ("both", ("title", "shuffled")),
+    "+ shuffled notes alone": ("both", ("shuffled",)),
+    "+ true attributes (oracle)": ("both", ("oracle",)),
+}
+
+
+class Truth(Retriever):
+    """Scores by the true utility: the ceiling."""
+
+    Config = SASRecConfig
+
+    def __init__(self, data: Dataset, utility: torch.Tensor) -> None:
+        super().__init__(SASRecConfig(), data)
+        self.utility = utility
+
+    def batches(self, data, size, rng):
+        return iter(())
+
+    def loss(self, batch):
+        return {}
+
+    def score(self, user, history):
+        return self.utility[user]
+
+
+def watched(work: Path) -> tuple[Path, list[str], dict[str, Features]]:
+    """The rendered world, its video ids, and every feature that an arm may read."""
+    world = work / "world"
+    render(WorldConfig(videos=VIDEOS, people=PEOPLE, seed=SEED, width=180, height=320, fps=15,
+                       workers=2), world)  # fmt: skip
+    catalog = read_catalog(ingest(world, work, IngestConfig()))
+    backend = find_backend("pocket")()
+    notes = annotate(catalog, backend, find_prompt("attributes"), AnnotateConfig(), work)
+    text, vision = find_encoder("text"), find_encoder("vision")
+    blind = vision(vision.Config(random=True))
+    folders = {
+        "title": encode(catalog, text(), EncodeConfig(input="title"), work),
+        "notes": encode(catalog, text(), EncodeConfig(input="notes"), work, notes),
+        "random": encode(catalog, blind, EncodeConfig(), work),
+    }
+    found = {name: read_features(folder, name) for name, folder in folders.items()}
+    ids = catalog.videos["video_id"].to_list()
+    seen = found["notes"]
+    order = np.random.default_rng(0).permutation(len(seen.ids))
+    found["shuffled"] = Features("shuffled", seen.ids, seen.vectors[order])
+    truth = pl.read_parquet(world / "truth" / "attributes.parquet")
+    vectors = text().texts(truth["sentence"].to_list())
+    found["oracle"] = Features("oracle", tuple(truth["video_id"]), np.asarray(vectors))
+    return world, ids, found
+
+
+def cut(ids: list[str], found: dict[str, Features], seed: int, work: Path) -> tuple[Split, Path]:
+    """One population's log as a split, and the truth about it."""
+    uploads = make_uploads(VIDEOS, SEED)
+    log, tastes = simulate(uploads, PEOPLE, 100 + seed)
+    truth = write_truth(work / f"truth-{seed}", uploads, tastes)
+    data = Dataset.build(events_table(log, seed), found, videos=ids)
+    at = EPOCH_S + SPLIT_DAY * DAY_S
+    return global_time(data, SplitConfig(name="global_time", valid_share=0, test_from=at)), truth
+
+
+def measure(model: Retriever, split: Split) -> dict[str, float]:
+    """Recall@10 and NDCG@10 on the test questions, in each pool."""
+    report = evaluate(model, split.test, pools=POOLS, ks=(10,))
+    return {f"{p}/{m}@10": report[f"{p}/{m}@10"] for p in POOLS for m in ("recall", "ndcg")}
+
+
+def one_seed(seed: int, split: Split, truth: Path) -> dict[str, dict[str, float]]:
+    """Every arm on one population."""
+    data, out = split.train, {}
+    for name in ("popularity", "item_knn"):
+        out[name] = measure(fit(split, name).model, split)
+    for arm, (items, features) in ARMS.items():
+        start = time.process_time()
+        config = SASRecConfig(items=items, features=features or ("text",))
+        out[arm] = measure(fit(split, "sasrec", config, TrainConfig(seed=seed)).model, split)
+        out[arm]["cpu_s"] = round(time.process_time() - start, 1)
+        print(json.dumps({"seed": seed, "arm": arm} | out[arm]), flush=True)
+    utility = np.zeros((len(data.users), len(data.items)), np.float32)
+    utility[:, 1:] = true_utility(truth, data.users, data.items[1:])
+    out["true utility (ceiling)"] = measure(Truth(data, torch.from_numpy(utility)), split)
+    chance = evaluate(fit(split, "popularity").model, split.test, pools=POOLS, ks=(10,)).chance
+    out["chance"] = {k: v for k, v in chance.items() if k.endswith("@10")}
+    return out
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean and half the width of its 95 % interval (Student's t)."""
+    t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
+    half = t.get(len(values), 1.96) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def summary(rows: list[dict[str, dict[str, float]]]) -> dict:
+    """Means with intervals, and paired differences from the arms they are compared with."""
+    table = {
+        arm: {
+            key: interval(np.array([row[arm][key] for row in rows]))
+            for key in rows[0][arm]
+            if key != "cpu_s"
+        }
+        for arm in rows[0]
+    }
+    pairs = {
+        "notes - ID": ("+ notes by pocket", "SASRec, ID only"),
+        "notes - title": ("+ notes by pocket", "+ title and hashtags"),
+        "notes - random tower": ("+ notes by pocket", "+ frozen random vision tower"),
+        "oracle - notes": ("+ true attributes (oracle)", "+ notes by pocket"),
+        "placebo - title": ("+ title and shuffled notes (placebo)", "+ title and hashtags"),
+        "title and notes - title": ("+ title and notes", "+ title and hashtags"),
+    }
+    paired = {
+        name: {
+            key: interval(np.array([row[one][key] - row[other][key] for row in rows]))
+            for key in rows[0][one]
+            if key != "cpu_s"
+        }
+        for name, (one, other) in pairs.items()
+    }
+    return {"arms": table, "paired": paired}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, default=Path("work/study"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--summary", action="store_true", help="only sum up seeds that are done")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    done = {s: arguments.work / f"seed-{s}.json" for s in arguments.seeds}
+    if not arguments.summary:
+        _, ids, found = watched(arguments.work)
+        for seed, path in done.items():
+            if not path.exists():
+                split, truth = cut(ids, found, seed, arguments.work)
+                path.write_text(json.dumps(one_seed(seed, split, truth), indent=1))
+    rows = [json.loads(path.read_text()) for path in done.values() if path.exists()]
+    facts = {"videos": VIDEOS, "people": PEOPLE, "seeds": len(rows), "machine": platform.machine()}
+    result = facts | summary(rows)
+    (HERE / "results" / "world_study.json").write_text(json.dumps(result, indent=1) + "\n")
+    for arm, figures in result["arms"].items():
+        cells = [f"{figures[f'{p}/recall@10'][0]:.3f} ± {figures[f'{p}/recall@10'][1]:.3f}"
+                 for p in POOLS if f"{p}/recall@10" in figures]  # fmt: skip
+        print(f"| {arm} | " + " | ".join(cells) + " |")
+    for name, figures in result["paired"].items():
+        cells = [f"{figures[f'{p}/recall@10'][0]:+.3f} ± {figures[f'{p}/recall@10'][1]:.3f}"
+                 for p in POOLS]  # fmt: skip
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

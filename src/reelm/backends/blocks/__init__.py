@@ -1,0 +1,1 @@
+"""Parts that backends are built from."""

@@ -1,0 +1,260 @@
+"""Any OpenAI-compatible server: vLLM, SGLang, Ollama, llama.cpp, LM Studio, transformers serve.
+
+The server need not be able to enforce a schema: answers are checked here, and a wrong one is
+asked for once more.
+"""
+
+import base64
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, repair
+from reelm.backends.blocks.dialects import ORDER, Dialects, instruction, structure
+from reelm.backends.blocks.http import Budget, Client, Trouble
+from reelm.backends.blocks.schema import read_json
+from reelm.media.views import Picture, View
+
+TOP = 20  # most probable tokens that servers tell at most
+
+
+class OpenAIHTTPConfig(BackendConfig):
+    """Section [backend] for `openai_http`."""
+
+    model: str
+    """What the server calls the model."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """Where the server's `chat/completions` lies."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; servers at home need none."""
+    concurrency: PositiveInt = 8
+    """Requests under way at once."""
+    timeout_s: PositiveFloat = 120.0
+    """Seconds for one whole reply."""
+    retries: NonNegativeInt = 4
+    """Tries of a request after the first."""
+    retry_budget: NonNegativeInt = 100
+    """Retries of the whole run; successes earn some back."""
+    longest_wait_s: PositiveFloat = 60.0
+    """A server that asks to be left alone for longer than this is taken at its word."""
+    structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
+    """How the server is told to answer in JSON; auto finds out."""
+    image_format: Literal["jpeg", "png"] = "jpeg"
+    """How pictures travel; png is lossless and several times larger."""
+    quality: int = Field(default=90, ge=1, le=100)
+    """JPEG quality."""
+    moments: PositiveInt = 4
+    """Frames shown of each video."""
+    square: PositiveInt | None = None
+    """Side in pixels to which frames are squashed; unset keeps their shape."""
+    sound: bool = False
+    """Show the sound as a log-mel picture too."""
+    motion: bool = False
+    """Show movement as time-colour composites too; needs at least three moments."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request's body, as the server understands them."""
+
+
+class OpenAIHTTP(Backend):
+    """Speaks to one model of one server; requests go out side by side."""
+
+    name: ClassVar[str] = "openai_http"
+    Config: ClassVar[type[BackendConfig]] = OpenAIHTTPConfig
+
+    def __init__(self, config: OpenAIHTTPConfig) -> None:
+        self.config = config
+        self.view = View(
+            moments=config.moments, square=config.square, sound=config.sound, motion=config.motion
+        )
+        self.device = "server"
+        self._dialects = Dialects(config.structured)
+        self._client = Client(
+            config.base_url,
+            os.environ.get(config.api_key_env),
+            config.timeout_s,
+            Budget(config.retry_budget),
+            config.longest_wait_s,
+        )
+        self._threads = ThreadPoolExecutor(config.concurrency, thread_name_prefix="openai_http")
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
+        return list(self._threads.map(self._answer, requests))
+
+    def choose(
+        self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
+    ) -> list[list[float] | Failure]:
+        """By the log-probabilities of the first token, of which servers tell the top twenty.
+
+        A choice that is not among them gets the least of the twenty, which is an upper bound.
+        Choices that begin with the same token, and servers that tell nothing, give a Failure.
+        """
+        return list(self._threads.map(self._choose, requests, choices))
+
+    def identity(self) -> dict[str, Any]:
+        config = self.config
+        pictures = config.image_format if config.image_format == "png" else config.quality
+        return {
+            "backend": self.name,
+            "model": config.model,
+            "weights": None,  # a server does not tell
+            "server": config.base_url,
+            "decoding": {"temperature": 0, "pictures": pictures, "extra": config.extra},
+        }
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def _answer(self, request: Request) -> Answer | Failure:
+        """Ask; if the answer is not what the schema asks for, ask once more."""
+        first = self._ask(request)
+        if isinstance(first, Failure) or request.schema is None:
+            return first
+        checked = _checked(first, request.schema)
+        if isinstance(checked, Answer):
+            return checked
+        second = self._ask(repair(request, first.text, checked.message))
+        if isinstance(second, Failure):
+            return second
+        both = Answer(
+            second.text,
+            first.tokens_in + second.tokens_in,
+            first.tokens_out + second.tokens_out,
+            first.seconds + second.seconds,
+        )
+        return _checked(both, request.schema)
+
+    def _ask(self, request: Request) -> Answer | Failure:
+        start = time.perf_counter()
+        call = _Call(request, self.config, self._dialects)
+        reply = self._client.post("chat/completions", call, self.config.retries)
+        if isinstance(reply, Trouble):
+            return reply.failure
+        call.worked()
+        said = _said(reply, request)
+        return said if isinstance(said, Failure) else _after(said, start)
+
+    def _choose(self, request: Request, choices: Sequence[str]) -> list[float] | Failure:
+        call = _Call(replace(request, schema=None, max_tokens=1), self.config, self._dialects)
+        call.more = {"logprobs": True, "top_logprobs": TOP}
+        reply = self._client.post("chat/completions", call, self.config.retries)
+        if isinstance(reply, Trouble):
+            return reply.failure
+        try:
+            told = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            logs = {entry["token"]: float(entry["logprob"]) for entry in told}
+        except (LookupError, TypeError, ValueError):
+            return Failure("unsupported", "the server tells no log-probabilities")
+        return _matched(choices, logs)
+
+
+class _Call:
+    """One request, worded in the dialect that the server is thought to take."""
+
+    def __init__(self, request: Request, config: OpenAIHTTPConfig, dialects: Dialects) -> None:
+        self.more: dict[str, Any] = {}
+        self._request, self._config, self._dialects = request, config, dialects
+        self._content = [_part(part, config) for part in request.parts]
+        self._spoken = ""
+        self._changes = 0
+
+    def body(self) -> dict[str, Any]:
+        """What to send, in the dialect of the moment."""
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "messages": [{"role": "user", "content": self._content}],
+            "max_tokens": self._request.max_tokens,
+            "temperature": 0,
+            **self.more,
+            **self._config.extra,
+        }
+        schema = self._request.schema
+        if schema is None:
+            return body
+        self._spoken = self._dialects.current
+        said = [
+            {"type": "text", "text": text} for text in [instruction(self._spoken, schema)] if text
+        ]
+        body["messages"] = [{"role": "user", "content": self._content + said}]
+        return body | structure(self._spoken, schema)
+
+    def otherwise(self, status: int) -> bool:
+        """True if the dialect, and not the request, may be what the server turned down."""
+        if not self._spoken or not status or self._changes >= len(ORDER):
+            return False
+        self._changes += 1
+        return self._dialects.refused(self._spoken, status)
+
+    def worked(self) -> None:
+        """The server answered."""
+        if self._spoken:
+            self._dialects.worked(self._spoken)
+
+
+def _part(part: str | Picture, config: OpenAIHTTPConfig) -> dict[str, Any]:
+    """One entry of a message's content: text, or a picture as a data URI."""
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    out = io.BytesIO()
+    options = {"quality": config.quality} if config.image_format == "jpeg" else {}
+    Image.fromarray(part.pixels).save(out, format=config.image_format, **options)
+    data = base64.b64encode(out.getvalue()).decode()
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/{config.image_format};base64,{data}"},
+    }
+
+
+def _said(reply: dict[str, Any], request: Request) -> Answer | Failure:
+    """What a chat completion holds."""
+    try:
+        choice = reply["choices"][0]
+        message, ended = choice["message"], choice.get("finish_reason")
+        usage = reply.get("usage") or {}
+        tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
+        text = message.get("content")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return Failure("bad_response", f"not a chat completion: {type(error).__name__}: {error}")
+    if message.get("refusal") or ended == "content_filter":
+        return Failure(
+            "refused", str(message.get("refusal") or "the server's content filter")[:200]
+        )
+    if not isinstance(text, str):
+        return Failure("bad_response", "the message holds no text")
+    if (
+        ended == "length"
+        and request.schema
+        and isinstance(read_json(text, request.schema), Failure)
+    ):
+        said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
+        return Failure("truncated", said)
+    return Answer(text.strip(), tokens[0], tokens[1], 0.0)
+
+
+def _after(answer: Answer, start: float) -> Answer:
+    return replace(answer, seconds=time.perf_counter() - start)
+
+
+def _checked(answer: Answer, schema: dict[str, Any]) -> Answer | Failure:
+    """The answer as plain JSON, or what is wrong with it."""
+    value = read_json(answer.text, schema)
+    if isinstance(value, Failure):
+        return value
+    return replace(answer, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _matched(choices: Sequence[str], logs: dict[str, float]) -> list[float] | Failure:
+    """Log-probability of the first token of each choice."""
+    least = min(logs.values(), default=float("-inf"))
+    begins = [{t for t in logs if t.strip() and choice.startswith(t.strip())} for choice in choices]
+    if any(one & other for n, one in enumerate(begins) for other in begins[:n]):
+        return Failure("unsupported", "choices begin with the same token; servers tell only one")
+    return [max((logs[t] for t in tokens), default=least) for tokens in begins]

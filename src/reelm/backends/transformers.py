@@ -1,0 +1,275 @@
+"""Any LLaVA-type checkpoint of the transformers library: a local folder or a hub id.
+
+Answers are greedy. With a schema, a grammar allows only JSON that obeys it.
+Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, for the kind of model.
+"""
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from reelm import files
+from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
+from reelm.backends.blocks import decode
+from reelm.backends.blocks.grammar import Grammars
+from reelm.backends.blocks.prepare import Inputs
+from reelm.errors import BackendError
+from reelm.media.views import View
+
+T = TypeVar("T")
+ABOUT = "reelm.json"
+BAD = (ValueError, TypeError, IndexError, KeyError, AttributeError, OSError)
+"""What processors raise over requests that they cannot take."""
+
+
+class TransformersConfig(BackendConfig):
+    """Section [backend] for `transformers`."""
+
+    model: str
+    """Folder of a checkpoint (save_pretrained of model and processor), or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision; auto is float32 on the processor and the checkpoint's own elsewhere."""
+    batch: PositiveInt = 32
+    """Most requests that are answered together; halved where memory does not suffice."""
+    skip_forced: bool = True
+    """Do not ask the model for tokens that the grammar leaves no choice about."""
+
+
+class Transformers(Backend):
+    """One loaded checkpoint. A `reelm.json` beside the weights says how it was tuned."""
+
+    name: ClassVar[str] = "transformers"
+    Config: ClassVar[type[BackendConfig]] = TransformersConfig
+
+    def __init__(self, config: TransformersConfig) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            BackendError: there is none, or its processor needs a package that is missing.
+        """
+        self.config = config
+        self.device = _device(config.device)
+        self.model = _model(config, self.device)
+        self.inputs = Inputs(load_processor(config.model, config.revision))
+        about = _about(config.model)
+        self.view = View(**about["view"]) if about.get("view") else View()
+        known = about.get("vocabulary")
+        self.vocabulary = {k: tuple(v) for k, v in known.items()} if known else None
+        self._phrases: dict[str, str] = about.get("phrases") or {}
+        self._grammars = Grammars(
+            self.inputs.tokenizer, self.model.get_output_embeddings().out_features
+        )
+        self._takes = set(inspect.signature(self.model.forward).parameters)
+        self._counted = not hasattr(self.model.base_model, "get_rope_index")
+        self._identity: dict[str, Any] | None = None
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
+        return self._batched(list(requests), self._answer)
+
+    def choose(
+        self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
+    ) -> list[list[float] | Failure]:
+        """See Backend.choose. Each prompt is read once, whatever the number of its choices."""
+        pairs = list(zip(requests, choices, strict=True))
+        return self._batched(pairs, self._choose)
+
+    def identity(self) -> dict[str, Any]:
+        if self._identity is None:
+            name = self.config.model
+            local = Path(name).is_dir()
+            self._identity = {
+                "backend": self.name,
+                "model": Path(name).name if local else name,
+                "weights": weights_hash(Path(name)) if local else self.model.config._commit_hash,
+                "dtype": str(self.model.dtype).removeprefix("torch."),
+                "decoding": {
+                    "greedy": True,
+                    "grammar": "llguidance",
+                    "skip_forced": self.config.skip_forced,
+                },
+            }
+        return self._identity
+
+    def phrase(self, prompt: str) -> str | None:
+        return self._phrases.get(prompt)
+
+    def _batched(self, asked: list[Any], call: Callable[[list[Any]], list[T]]) -> list[T | Failure]:
+        size = self.config.batch
+        done: list[T | Failure] = []
+        for start in range(0, len(asked), size):
+            done += self._halving(asked[start : start + size], call)
+        return done
+
+    def _halving(self, asked: list[Any], call: Callable[[list[Any]], list[T]]) -> list[T | Failure]:
+        """If a batch fails, its halves are tried, until the bad request stands alone."""
+        try:
+            with torch.inference_mode():
+                return list(call(asked))
+        except (RuntimeError, *BAD) as error:
+            if len(asked) == 1:
+                kind = "bad_request" if isinstance(error, BAD) else "model"
+                return [Failure(kind, f"{type(error).__name__}: {error}"[:400])]
+        half = len(asked) // 2
+        return self._halving(asked[:half], call) + self._halving(asked[half:], call)
+
+    def _answer(self, requests: list[Request]) -> list[Answer | Failure]:
+        start = time.perf_counter()
+        rows = [
+            decode.Row(self._grammars.matcher(r.schema) if r.schema else None, r.max_tokens)
+            for r in requests
+        ]
+        inputs = self._ready(requests)
+        decode.generate(
+            decode.State(self.model, inputs, counted=self._counted),
+            rows,
+            self._ends(),
+            pad=self.inputs.pad,
+            skip_forced=self.config.skip_forced,
+        )
+        read = inputs["attention_mask"].sum(-1).tolist()
+        seconds = (time.perf_counter() - start) / len(requests)
+        return [
+            self._said(request, row, tokens, seconds)
+            for request, row, tokens in zip(requests, rows, read, strict=True)
+        ]
+
+    def _said(
+        self, request: Request, row: decode.Row, read: int, seconds: float
+    ) -> Answer | Failure:
+        text = self.inputs.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        if request.schema and not row.done:
+            said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
+            return Failure("truncated", said)
+        return Answer(text.strip(), read, len(row.tokens), seconds)
+
+    def _choose(self, pairs: list[tuple[Request, Sequence[str]]]) -> list[list[float]]:
+        tokens = [[self.inputs.tokens(text) for text in choices] for _, choices in pairs]
+        if any(not choice for given in tokens for choice in given):
+            raise ValueError("a choice is empty")
+        state = decode.State(
+            self.model, self._ready([request for request, _ in pairs]), counted=self._counted
+        )
+        return decode.choices(state, tokens, pad=self.inputs.pad, batch=self.config.batch)
+
+    def _ready(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        """The batch on the model's device.
+
+        Raises:
+            ValueError: a prompt and its answer are longer than the model can read.
+        """
+        made = {k: v for k, v in self.inputs(requests).items() if k in self._takes}
+        length = made["attention_mask"].sum(-1).max() + max(r.max_tokens for r in requests)
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if longest and length > longest:
+            raise ValueError(f"prompt and answer take {length} tokens; the model reads {longest}")
+        floats = {k: v.to(self.model.dtype) for k, v in made.items() if v.is_floating_point()}
+        return {k: v.to(self.device) for k, v in (made | floats).items()}
+
+    def _ends(self) -> frozenset[int]:
+        known = self.model.generation_config.eos_token_id
+        known = known if isinstance(known, list) else [known]
+        return frozenset(n for n in (*known, self.inputs.tokenizer.eos_token_id) if n is not None)
+
+
+def load_processor(model: str, revision: str | None = None) -> Any:
+    """The processor of a checkpoint.
+
+    Raises:
+        BackendError: it is missing, has no chat template, or needs torchvision.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        with quiet():
+            processor = AutoProcessor.from_pretrained(model, revision=revision)
+    except (ImportError, AttributeError, OSError, ValueError, TypeError) as error:
+        raise BackendError("processor", _why(model, error)) from error
+    if not hasattr(processor, "image_processor"):
+        raise BackendError(
+            "processor", f"{model}: has no image processor; is it a LLaVA-type model?"
+        )
+    if not getattr(processor, "chat_template", None):
+        raise BackendError(
+            "processor", f"{model}: has no chat template, so its turns are not known."
+        )
+    return processor
+
+
+def weights_hash(folder: Path) -> str:
+    """Twelve hex digits over the files of a checkpoint that can change its answers."""
+    known = (".safetensors", ".json", ".jinja", ".model", ".txt", ".bin")
+    facts = {p.name: files.sha256(p) for p in sorted(folder.iterdir()) if p.suffix in known}
+    return files.digest(json.dumps(facts).encode())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and from naming packages that nobody misses."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _why(model: str, error: Exception) -> str:
+    said = str(error)
+    if "torchvision" in said or "VIDEO_PROCESSOR_MAPPING" in said:
+        return (
+            f"{model}: its processor has a slot for videos, which needs the package torchvision. "
+            "Install the torchvision that fits your torch, take a LLaVA 1.5 type checkpoint, or "
+            "serve the model elsewhere and use the openai_http backend."
+        )
+    return f"{model}: cannot be loaded: {type(error).__name__}: {said[:300]}"
+
+
+def _model(config: TransformersConfig, device: str) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    dtype = config.dtype
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    try:
+        with quiet():
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                config.model, revision=config.revision, dtype=dtype
+            )
+    except (ImportError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise BackendError("model", _why(config.model, error)) from error
+    return model.eval().to(device)
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _about(model: str) -> dict[str, Any]:
+    path = Path(model) / ABOUT
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BackendError("model", f"{path}: is not JSON: {error}") from error

@@ -1,0 +1,353 @@
+"""Commands: one per verb. Each reads its settings, calls the verb, prints the folder it made."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reelm import __version__, config
+from reelm.errors import ConfigError, ReelmError, UnknownName
+
+SECTIONS: dict[str, str] = {
+    "world": "reelm.world:WorldConfig",
+    "ingest": "reelm.ingest:IngestConfig",
+    "annotate": "reelm.annotate:AnnotateConfig",
+    "encode": "reelm.encode:EncodeConfig",
+    "dataset": "reelm.data.dataset:DatasetConfig",
+    "split": "reelm.data.split:SplitConfig",
+    "train": "reelm.train:TrainConfig",
+    "evaluate": "reelm.evaluate:EvaluateConfig",
+    "demo": "reelm.demo:DemoConfig",
+    "engine": "reelm.serve.engine:EngineConfig",
+    "tune": "reelm.tune:TuneConfig",
+    "size": "reelm.tune.model:SizeConfig",
+    "vision": "reelm.tune.vision:VisionConfig",
+    "language": "reelm.tune.language:LanguageConfig",
+}
+"""Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
+PLURALS = ("models", "backends", "encoders")
+
+app = typer.Typer(
+    name="reelm",
+    help="Recommend micro-videos by watching them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Work = Annotated[Path, typer.Option(help="Folder that all stages write into.")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as section.key=value; repeatable.")
+]
+CatalogOption = Annotated[
+    Path | None, typer.Option(help="Catalogue folder; the newest one if not given.")
+]
+
+
+def main() -> None:
+    """Run a command. Our own errors become one line and exit code 2; bugs keep their traceback."""
+    try:
+        app()
+    except ReelmError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def world(
+    videos: Annotated[int, typer.Option(help="Videos to render.")] = 160,
+    people: Annotated[int, typer.Option(help="People who watch.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn by chance.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("work/world"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Render a small micro-video world: clips, a watch log, and the truth kept apart."""
+    from reelm.world import render
+
+    raw = _raw(settings, sets, world={"videos": videos, "people": people, "seed": seed})
+    _made(render(_section("world", raw), out))
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="A log (CSV, Parquet, JSONL) or a folder.")],
+    format: Annotated[str | None, typer.Option(help="How to read it; see docs.")] = None,
+    videos: Annotated[Path | None, typer.Option(help="Folder of video files.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Table of videos: titles and so on.")] = None,
+    users: Annotated[Path | None, typer.Option(help="Table of users.")] = None,
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="ours=theirs, a column's name; repeatable.")
+    ] = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Check and copy a log and its videos into a catalogue; quarantine what is broken."""
+    from reelm import ingest as verb
+
+    given: dict[str, Any] = {"format": format, "videos": videos, "items": items, "users": users}
+    given = {name: value for name, value in given.items() if value is not None}
+    if map_:
+        given["mapping"] = _pairs(map_, "--map")
+    folder = verb.ingest(source, work, _section("ingest", _raw(settings, sets, ingest=given)))
+    typer.echo(verb.summary(folder))
+    _made(folder)
+
+
+@app.command()
+def annotate(
+    backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
+    prompt: Annotated[str, typer.Option(help="What is asked.")] = "attributes",
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Ask a multimodal model about every video, once; run it again to resume."""
+    from reelm import annotate as verb
+    from reelm import prompts
+
+    raw = _raw(settings, sets)
+    speaker = _sibling("backends", backend, raw, "backend")
+    with _closing(speaker):
+        folder = verb.annotate(
+            _catalog(catalog, work), speaker, prompts.find(prompt), _section("annotate", raw), work
+        )
+    _made(folder)
+
+
+@app.command()
+def encode(
+    encoder: Annotated[str, typer.Option(help="Which frozen network or formula.")] = "text",
+    input: Annotated[
+        str | None, typer.Option(help="What text encoders read: title, notes, title+notes …")
+    ] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="Notes folder; the newest one if not given.")
+    ] = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Turn every video, or its notes, into a vector; run it again to resume."""
+    from reelm import encode as verb
+    from reelm import files
+
+    raw = _raw(settings, sets, encode={"input": input} if input else {})
+    chosen = _section("encode", raw)
+    if notes is None and "notes" in chosen.input:
+        notes = files.latest(work / "notes")
+    made = _sibling("encoders", encoder, raw, "encoder")
+    _made(verb.encode(_catalog(catalog, work), made, chosen, work, notes))
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
+    features: Annotated[
+        list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
+    ] = None,
+    notes: Annotated[
+        list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
+    ] = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Fit a recommender on the training part of a catalogue's log."""
+    from reelm import files, models, sources
+    from reelm import train as verb
+
+    raw = _raw(settings, sets)
+    found = sources.Sources(
+        catalog=catalog or files.latest(work / "catalog"),
+        features={k: Path(v) for k, v in _pairs(features or [], "--features").items()},
+        notes=tuple(notes or ()),
+        dataset=_section("dataset", raw),
+        split=_section("split", raw),
+    )
+    kind = models.find(model)
+    chosen = config.section(kind.Config, raw, "model")
+    folder = verb.train_run(found.read(), model, chosen, _section("train", raw), work)
+    sources.save(found, folder)
+    _made(folder)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; the newest if none.")] = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Open the test split for a run and write its report."""
+    from reelm import evaluate as verb
+    from reelm import files, runs, sources
+
+    folder = run or files.latest(work / "runs")
+    chosen = _section("evaluate", _raw(settings, sets))
+    report = verb.test(runs.load(folder), sources.load(folder).read(), work, chosen)
+    typer.echo((report / "report.txt").read_text() if (report / "report.txt").exists() else "")
+    _made(report)
+
+
+@app.command()
+def look(
+    notes: Annotated[
+        Path | None, typer.Option(help="Notes folder; the newest one if not given.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Videos on the page.")] = 60,
+    out: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+) -> None:
+    """Write a page of what was seen of each video and what was said about it."""
+    from reelm import files
+    from reelm import look as verb
+
+    if notes is None and (work / "notes").is_dir():
+        notes = files.latest(work / "notes")
+    _made(verb.look(_catalog(catalog, work), notes, out or work / "look.html", limit=limit))
+
+
+@app.command()
+def serve(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; the newest if none.")] = None,
+    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Serve a run's feed and its page until interrupted."""
+    from reelm import files, sources
+    from reelm.serve import server
+
+    folder = run or files.latest(work / "runs")
+    found = sources.load(folder)
+    chosen = _section("engine", _raw(settings, sets))
+    engine = server.open_engine(folder, found.catalog, found.notes, config=chosen)
+    server.serve(engine, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"))
+
+
+@app.command()
+def tune(
+    out: Annotated[Path, typer.Option(help="Folder for material and weights.")] = Path("work/tune"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Rebuild the pocket model from nothing: render, train, write a checkpoint folder."""
+    import logging
+
+    from reelm import tune as verb
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    raw = _raw(settings, sets)
+    parts = [_section(name, raw) for name in ("tune", "size", "vision", "language")]
+    _made(verb.tune(*parts, out) / "model")
+
+
+@app.command()
+def demo(
+    videos: Annotated[int, typer.Option(help="Videos to render.")] = 160,
+    people: Annotated[int, typer.Option(help="People who watch.")] = 300,
+    serve: Annotated[bool, typer.Option(help="Serve the feed at the end.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the feed page.")] = 8000,
+    work: Work = Path("work/demo"),
+) -> None:
+    """Everything in one go on a rendered world: render, watch, train, compare, serve."""
+    from reelm import demo as verb
+
+    verb.demo(verb.DemoConfig(videos=videos, people=people), work, typer.echo)
+    if serve:
+        verb.serve(work, port, typer.echo)
+
+
+@app.command()
+def papers() -> None:
+    """The nineteen papers: where each lives and what was reproduced."""
+    import tomllib
+
+    text = Path(__file__).with_name("papers.toml").read_text(encoding="utf-8")
+    for paper in tomllib.loads(text)["paper"]:
+        typer.echo(f"{paper['name']:20} {paper['status']:8} {paper['lives']}")
+
+
+@app.command(name="config")
+def show_config(
+    name: Annotated[str, typer.Argument(help="A section, model, backend or encoder.")],
+) -> None:
+    """Print a section's settings as commented TOML, ready to be edited."""
+    kind, section = settings_class(name)
+    typer.echo(config.as_toml(kind, section), nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def settings_class(name: str) -> tuple[Any, str]:
+    """The class of settings called `name` and the section it is read from."""
+    if name in SECTIONS:
+        module, _, owner = SECTIONS[name].partition(":")
+        return getattr(import_module(module), owner), name
+    for plural in PLURALS:
+        table = import_module(f"reelm.{plural}")
+        if name in getattr(table, plural.upper()):
+            return table.find(name).Config, plural.removesuffix("s")
+    known = [*SECTIONS]
+    for plural in PLURALS:
+        known += getattr(import_module(f"reelm.{plural}"), plural.upper())
+    raise UnknownName("settings", name, known)
+
+
+def _raw(path: Path | None, sets: list[str] | None, **given: dict[str, Any]) -> dict[str, Any]:
+    """File, then options, then --set; the later wins."""
+    raw = config.read(path)
+    for section, values in given.items():
+        raw[section] = raw.get(section, {}) | values
+    return config.lay_over(raw, sets or [])
+
+
+def _section(name: str, raw: dict[str, Any]) -> Any:
+    return config.section(settings_class(name)[0], raw, name)
+
+
+def _sibling(plural: str, name: str, raw: dict[str, Any], section: str) -> Any:
+    kind: Callable[..., Any] = import_module(f"reelm.{plural}").find(name)
+    return kind(config.section(kind.Config, raw, section))  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _catalog(folder: Path | None, work: Path) -> Any:
+    from reelm import files
+    from reelm.data.tables import read_catalog
+
+    return read_catalog(folder or files.latest(work / "catalog"))
+
+
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (left, _, right) in zip(texts, pairs, strict=True):
+        if not left or not right:
+            raise ConfigError(f"{option} {text}: write it as name=value")
+    return {left: right for left, _, right in pairs}
+
+
+def _closing(backend: Any) -> Any:
+    from contextlib import closing
+
+    return closing(backend)
+
+
+def _made(folder: Path) -> None:
+    typer.echo(str(folder))

@@ -1,0 +1,115 @@
+"""What stages cost: a ledger beside their parts, and a bar while they run."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+LEDGER = "cost.jsonl"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one part took."""
+
+    part: int
+    rows: int
+    seconds: float = 0.0
+    """Wall time, waiting for decoded videos included."""
+    cpu_s: float = 0.0
+    """Processor time of this process and of the children it has waited for."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    device: str = "cpu"
+    known: bool = True
+    """False for a part whose line was lost because the run was killed just then."""
+
+
+class Ledger:
+    """One line of JSON per part, appended once the part is in its place.
+
+    A part that is finished is never done again, so no part has two lines.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the ledger of a stage folder; a line cut short by a kill is removed."""
+        self.path = folder / LEDGER
+        if self.path.is_file():
+            whole = self.path.read_bytes()
+            end = whole.rfind(b"\n") + 1
+            if end < len(whole):
+                os.truncate(self.path, end)
+
+    def lines(self) -> list[Cost]:
+        """All lines, in the order they were written."""
+        if not self.path.is_file():
+            return []
+        return [Cost(**json.loads(line)) for line in self.path.read_text().splitlines()]
+
+    def add(self, cost: Cost) -> None:
+        """Append one line and see it to the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(cost)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def total(self) -> dict[str, Any]:
+        """Sums over all parts, and the devices they ran on."""
+        lines = self.lines()
+        summed = [f.name for f in fields(Cost) if f.name not in ("part", "device", "known")]
+        sums: dict[str, Any] = {name: sum(getattr(c, name) for c in lines) for name in summed}
+        devices = sorted({c.device for c in lines})
+        return sums | {"parts": len(lines), "devices": devices}
+
+
+class Meter:
+    """Wall and processor time since it was made, in seconds."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), _cpu_s()
+
+    def read(self) -> dict[str, float]:
+        """`seconds` and `cpu_s`, as a ledger line names them."""
+        wall, cpu = time.perf_counter() - self._wall, _cpu_s() - self._cpu
+        return {"seconds": round(wall, 4), "cpu_s": round(cpu, 4)}
+
+
+@contextmanager
+def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on standard error, if that is a terminal.
+
+    Args:
+        total: rows in all.
+        done: rows that an earlier run did; they do not count for the rate.
+
+    Yields:
+        a function that is told how many more rows are done.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+    start, fresh = time.perf_counter(), 0
+    with Progress(*columns, Remaining(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total, completed=done, rate="")
+
+        def advance(rows: int) -> None:
+            nonlocal fresh
+            fresh += rows
+            per_s = fresh / max(1e-9, time.perf_counter() - start)
+            bar.update(task, advance=rows, rate=f"{per_s:.1f}/s")
+
+        yield advance
+
+
+def _cpu_s() -> float:
+    taken = os.times()
+    return taken.user + taken.system + taken.children_user + taken.children_system

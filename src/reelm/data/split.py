@@ -1,0 +1,296 @@
+"""Splits. A split gives one dataset to learn from and questions to be asked afterwards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+from pydantic import Field
+
+from reelm import files
+from reelm.config import Config
+from reelm.data.dataset import SPLITS, Dataset
+from reelm.errors import BadData, ConfigError
+
+Rows = Int64[np.ndarray, "questions"]
+Mask = Bool[np.ndarray, "interactions"]
+
+
+class SplitConfig(Config):
+    """Section [split]: what is held out."""
+
+    name: Literal["auto", "leave_last_two", "global_time", "given", "cold_item"] = "auto"
+    """auto: the source's own split if it has one, else global_time where every interaction has a
+    time, else leave_last_two."""
+    valid_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of interactions (global_time) or of items (cold_item) held out to choose by. 0 with
+    global_time: each user's last training interaction is held out instead."""
+    test_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share held out for the report."""
+    valid_from: float | None = None
+    """Seconds since 1970 where validation begins; instead of valid_share (global_time)."""
+    test_from: float | None = None
+    """Seconds since 1970 where the test begins; instead of test_share (global_time)."""
+    join_valid: bool = False
+    """Train on the validation interactions too and choose by nothing: for models without
+    choices, and for the last training of one whose choices were made."""
+    seed: int = 0
+    """Of the draw of held-out items (cold_item)."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the model may see of each user, and the held-out items it must rank high.
+
+    Histories are slices of one packed array, which questions and datasets may share.
+    """
+
+    users: Rows
+    item: Int32[np.ndarray, "interactions"]
+    start: Rows
+    stop: Rows
+    """The history of question q is item[start[q]:stop[q]], oldest first."""
+    target: Int32[np.ndarray, "targets"]
+    target_offsets: Int64[np.ndarray, "ends"]
+    """The targets of question q are target[target_offsets[q]:target_offsets[q + 1]]."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def history(self, question: int) -> Int32[np.ndarray, "length"]:
+        """Items the model may see, oldest first."""
+        return self.item[self.start[question] : self.stop[question]]
+
+    def targets(self, question: int) -> Int32[np.ndarray, "targets"]:
+        """Items the model should rank high."""
+        return self.target[self.target_offsets[question] : self.target_offsets[question + 1]]
+
+    def take(self, rows: Rows) -> "Questions":
+        """These questions only, in this order."""
+        sizes = np.diff(self.target_offsets)[rows]
+        return Questions(
+            self.users[rows],
+            self.item,
+            self.start[rows],
+            self.stop[rows],
+            self.target[_spread(self.target_offsets[:-1][rows], sizes)],
+            _offsets(sizes),
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """`test` is opened by `evaluate` alone; model choice looks at `valid`."""
+
+    train: Dataset
+    valid: Questions
+    test: Questions
+    name: str
+    before_test: Dataset
+    """The interactions of train and of valid."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with what training sees: the training data and the questions it chooses by."""
+        seen = [self.valid.users, self.valid.start, self.valid.stop, self.valid.target]
+        return f"{self.name}-{self.train.fingerprint}-{_digest(seen)}"
+
+
+def split(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """Cut `data` as the settings say."""
+    config = config or SplitConfig()
+    if config.name == "auto":
+        config = config.model_copy(update={"name": _natural(data)})
+    cut = SPLITTERS[config.name](data, config)
+    return joined(cut) if config.join_valid else cut
+
+
+def joined(cut: Split) -> Split:
+    """The same test, with the validation interactions among those to learn from."""
+    none = cut.valid.take(np.zeros(0, np.int64))
+    return replace(cut, train=cut.before_test, valid=none, name=f"{cut.name}-joined")
+
+
+def leave_last_two(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """Each user's last interaction for test, the one before for valid; users with fewer than
+    three only train. The test question shows everything before it.
+
+    Mind that this lets a model learn from what others did after the question was asked.
+    """
+    size = np.diff(data.offsets)
+    users = np.flatnonzero(size >= 3)
+    place = np.arange(len(data)) - data.offsets[:-1][data.user]
+    held = (size >= 3)[data.user] & (place >= size[data.user] - 2)
+
+    def ask(back: int) -> Questions:
+        start, last = data.offsets[:-1][users], data.offsets[1:][users] - back
+        ends = np.arange(len(users) + 1)
+        return Questions(users, data.item, start, last, data.item[last], ends)
+
+    last = place == size[data.user] - 1
+    known = keep(data, ~(held & last))
+    return Split(keep(data, ~held), ask(2), ask(1), "leave_last_two", known)
+
+
+def global_time(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """Two moments cut the log: before the first is training, between them validation, after the
+    second test. A user with a history before the cut is asked for everything new that followed.
+
+    The test question shows what happened up to its moment, validation included.
+
+    Raises:
+        BadData: an interaction without a time.
+    """
+    config = config or SplitConfig()
+    if not len(data) or np.isnan(data.time).any():
+        raise BadData(
+            "a split by time needs the time of every interaction, and this log lacks some. "
+            "Use --set split.name=leave_last_two, which goes by order."
+        )
+    test_at = _moment(data, config.test_from, config.test_share)
+    if config.valid_share == 0 and config.valid_from is None:
+        return _valid_is_last(data, data.time < test_at)
+    valid_at = _moment(data, config.valid_from, config.test_share + config.valid_share)
+    if valid_at > test_at:
+        raise ConfigError(f"split.valid_from: {valid_at} lies after the test begins, {test_at}.")
+    train, seen = data.time < valid_at, data.time < test_at
+    return Split(
+        keep(data, train),
+        asked(data, train, seen & ~train),
+        asked(data, seen, ~seen),
+        "global_time",
+        keep(data, seen),
+    )
+
+
+def given(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """The split the source came with. A test question shows the user's training and validation
+    interactions, a validation question the training ones; either may be empty.
+
+    Raises:
+        BadData: the source came without a split.
+    """
+    if data.split is None:
+        raise BadData("these events came without a column split. Choose another split.name.")
+    at = {name: data.split == number for name, number in SPLITS.items()}
+    train = at["train"]
+    return Split(
+        keep(data, train),
+        asked(data, train, at["valid"], empty=True),
+        asked(data, ~at["test"], at["test"], empty=True),
+        "given",
+        keep(data, ~at["test"]),
+    )
+
+
+def cold_item(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """Some videos are taken out of training altogether: users are asked for those they chose,
+    and shown the rest of what they chose. Videos nobody watched stay where they are."""
+    config = config or SplitConfig()
+    watched = np.flatnonzero(data.counts)
+    drawn = np.random.default_rng(config.seed).permutation(watched)
+    tests = round(config.test_share * len(watched))
+    valids = round(config.valid_share * len(watched))
+    of = np.zeros(len(data.items), np.int8)
+    of[drawn[:tests]], of[drawn[tests : tests + valids]] = SPLITS["test"], SPLITS["valid"]
+    where = of[data.item]
+    train = where == SPLITS["train"]
+    return Split(
+        keep(data, train),
+        asked(data, train, where == SPLITS["valid"]),
+        asked(data, train, where == SPLITS["test"]),
+        "cold_item",
+        keep(data, where != SPLITS["test"]),
+    )
+
+
+SPLITTERS: dict[str, Callable[[Dataset, SplitConfig], Split]] = {
+    "leave_last_two": leave_last_two,
+    "global_time": global_time,
+    "given": given,
+    "cold_item": cold_item,
+}
+
+
+def keep(data: Dataset, mask: Mask) -> Dataset:
+    """The interactions under `mask`; users, items and features stay as they are."""
+    return replace(
+        data,
+        offsets=_offsets(np.bincount(data.user[mask], minlength=len(data.users))),
+        item=data.item[mask],
+        time=data.time[mask],
+        value=data.value[mask],
+        split=None if data.split is None else data.split[mask],
+    )
+
+
+def asked(data: Dataset, shown: Mask, held: Mask, empty: bool = False) -> Questions:
+    """One question for each user with something held out that was not shown.
+
+    Args:
+        shown: interactions the question may show.
+        held: interactions whose items are the targets; each once, without those shown.
+        empty: whether users who have nothing to show are asked too.
+    """
+    width = len(data.items)
+    pair = data.user * width + data.item
+    new = np.setdiff1d(pair[held], pair[shown])  # sorted by user, each pair once
+    counts = np.bincount(data.user[shown], minlength=len(data.users))
+    if not empty:
+        new = new[counts[new // width] > 0]
+    users, sizes = np.unique(new // width, return_counts=True)
+    offsets = _offsets(counts)
+    return Questions(
+        users,
+        data.item[shown],
+        offsets[:-1][users],
+        offsets[1:][users],
+        (new % width).astype(np.int32),
+        _offsets(sizes),
+    )
+
+
+def _valid_is_last(data: Dataset, seen: Mask) -> Split:
+    """Validation by each user's last seen interaction, where there are at least two."""
+    known = keep(data, seen)
+    size = np.diff(known.offsets)
+    last = np.zeros(len(known), bool)
+    last[known.offsets[1:][size >= 2] - 1] = True
+    return Split(
+        keep(known, ~last),
+        asked(known, ~last, last),
+        asked(data, seen, ~seen),
+        "global_time",
+        known,
+    )
+
+
+def _moment(data: Dataset, at: float | None, share: float) -> float:
+    """The moment after which `share` of the interactions lie, if it is not given."""
+    return at if at is not None else float(np.quantile(data.time, 1 - share))
+
+
+def _natural(data: Dataset) -> str:
+    if data.split is not None:
+        return "given"
+    timed = len(data) > 0 and not np.isnan(data.time).any()
+    return "global_time" if timed else "leave_last_two"
+
+
+def _offsets(sizes: np.ndarray) -> Int64[np.ndarray, "ends"]:
+    """Where parts of these sizes begin, and where the last one ends."""
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
+
+
+def _spread(start: np.ndarray, sizes: np.ndarray) -> Int64[np.ndarray, "places"]:
+    """start[0], start[0] + 1, ... for sizes[0] places, then the same for start[1], and so on."""
+    inside = np.arange(int(sizes.sum())) - np.repeat(_offsets(sizes)[:-1], sizes)
+    return np.repeat(start, sizes) + inside
+
+
+def _digest(arrays: list[np.ndarray]) -> str:
+    return files.digest(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))

@@ -1,0 +1,115 @@
+"""Readers of the folders that stages leave behind: catalogue, features and notes.
+
+Ids are still strings here. Each reader refuses a folder whose parts do not agree with each other.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+
+from reelm import files
+from reelm.errors import BadData
+
+EVENT_COLUMNS = ("user_id", "video_id", "event")
+VIDEO_COLUMNS = ("video_id",)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What `ingest` left: videos, events and, if the source had any, users."""
+
+    folder: Path
+    videos: pl.DataFrame
+    """One row per video: video_id, path, title, ... ; path is null for feature-only videos."""
+    events: pl.DataFrame
+    """One row per event: user_id, video_id, timestamp (s, UTC), event, value, split, order."""
+    users: pl.DataFrame | None = None
+    """user_id and whatever else the source knew about its users."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen vectors of videos; row i of `vectors` belongs to `ids[i]`."""
+
+    name: str
+    ids: tuple[str, ...]
+    vectors: Float32[np.ndarray, "videos dim"]
+
+
+def read_catalog(folder: Path) -> Catalog:
+    """The catalogue in `folder`.
+
+    Raises:
+        BadData: the stage did not finish, or a table lacks a column that everything needs.
+    """
+    files.manifest(folder)
+    users = folder / "users.parquet"
+    return Catalog(
+        folder,
+        _table(folder / "videos.parquet", VIDEO_COLUMNS),
+        _table(folder / "events.parquet", EVENT_COLUMNS),
+        _table(users, ("user_id",)) if users.is_file() else None,
+    )
+
+
+def read_features(folder: Path, name: str | None = None) -> Features:
+    """The vectors in a features folder, called `name` or else after the encoder.
+
+    Raises:
+        BadData: no vectors, or another number of ids than of vectors, or a vector with NaN.
+    """
+    parts = sorted(folder.glob("part-*.npy"))
+    if not parts:
+        raise BadData(f"{folder}: no part-*.npy in this features folder. Run encode again.")
+    vectors = np.concatenate([np.load(part, mmap_mode="r") for part in parts])
+    ids = _ids(folder)
+    if len(ids) != len(vectors):
+        raise BadData(
+            f"{folder}: {len(ids)} ids for {len(vectors)} vectors. "
+            "The folder was changed after it was written; run encode again."
+        )
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not np.isfinite(vectors).all():
+        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        raise BadData(f"{folder}: the vector of video {ids[row]!r} holds NaN or infinity.")
+    return Features(name or _stem(folder), ids, vectors)
+
+
+def read_notes(folder: Path) -> pl.DataFrame:
+    """All parts of a notes folder, one row per video, in the order they were written.
+
+    Raises:
+        BadData: the stage did not finish, or left no part.
+    """
+    files.manifest(folder)
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise BadData(f"{folder}: no part-*.parquet in this notes folder. Run annotate again.")
+    return pl.concat([pl.read_parquet(part) for part in parts], how="vertical_relaxed")
+
+
+def _ids(folder: Path) -> tuple[str, ...]:
+    """Ids in the order of the vectors: by part and row where both are given."""
+    table = _table(folder / "ids.parquet", ("video_id",))
+    if {"part", "row"} <= set(table.columns):
+        table = table.sort("part", "row")
+    return tuple(table["video_id"].cast(pl.String).to_list())
+
+
+def _stem(folder: Path) -> str:
+    """`minilm` for a folder called `minilm-41d0c2...`."""
+    stem, dash, _ = folder.name.rpartition("-")
+    return stem if dash else folder.name
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:
+    if not path.is_file():
+        raise BadData(f"{path}: missing. Run the stage that fills {path.parent} again.")
+    table = pl.read_parquet(path)
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise BadData(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    return table

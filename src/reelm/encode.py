@@ -1,0 +1,234 @@
+"""Verb: turn videos, titles or notes into vectors, one row per video that has something to encode.
+
+Parts appear whole; a run that is killed goes on where it stopped. Videos without a vector are
+listed with the reason.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import PositiveInt
+
+from reelm import files, prompts
+from reelm.data.tables import Catalog, read_notes
+from reelm.encoders.base import Clip, Encoder
+from reelm.engine import DecodeConfig, Decoder, run, videos
+from reelm.errors import ConfigError, MediaError, MissingInput
+
+VERSION = 1
+ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.String}
+
+
+class EncodeConfig(DecodeConfig):
+    """Section [encode]."""
+
+    reads: str = "title"
+    """What encoders of text read: title (with hashtags), notes, title+notes, or a column of the
+    catalogue's videos."""
+    part: PositiveInt = 256
+    """Videos per file of vectors; at most this many are lost when the run is killed."""
+    batch: PositiveInt = 32
+    """Inputs handed to the encoder at once."""
+    limit: PositiveInt | None = None
+    """Only the first so many videos."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to encode, and the ids of all videos that it stands for."""
+
+    ids: tuple[str, ...]
+    source: Any
+    """A text, an engine.Video, or None if the video has nothing to encode."""
+    missing: str = ""
+    """Why there is no source."""
+
+
+def encode(
+    catalog: Catalog,
+    encoder: Encoder,
+    config: EncodeConfig,
+    work: Path,
+    notes: Path | None = None,
+) -> Path:
+    """Fill `work/features/<encoder>-<key>` and return it. Run it again to go on after a kill.
+
+    Args:
+        notes: a finished notes folder, for `reads = "notes"` and `"title+notes"`.
+
+    Raises:
+        MissingInput: notes are to be read and none were given.
+        ConfigError: `reads` names neither a way to read nor a column.
+        StaleFolder: another process is filling the same folder.
+    """
+    text = encoder.reads == "text"
+    tasks = _texts(catalog, config.reads, notes) if text else _files(catalog)
+    tasks = tasks[: config.limit]
+    kept = {"part"} if text else {"part", "seconds", "memory_mb", "longest"}
+    settings = config.model_dump(include=kept) | ({"reads": config.reads} if text else {})
+    seen = [(task.ids, task.source if text else task.source.sha256) for task in tasks]
+    inputs = {
+        "encoder": encoder.identity(),
+        "rows": files.digest(json.dumps(seen).encode()),
+    }
+    key = files.key("encode", VERSION, settings, inputs)
+    folder = work / "features" / f"{encoder.name}-{key}"
+    if files.finished(folder):
+        return folder
+    with Decoder(work, encoder.view.moments, config) as decoder:
+        stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
+        cost = run(stage, tasks, config.part, f"encode {encoder.name}")
+    rows, failed = _tables(folder)
+    made = files.finish(
+        folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
+        inputs=inputs | {"catalog": str(catalog.folder), "notes": notes and str(notes)},
+        rows=rows + failed, failed=failed, seconds=cost["seconds"], cost=cost,
+    )  # fmt: skip
+    for side in folder.glob("rows-*.parquet"):
+        side.unlink()
+    return made
+
+
+class _Encoding:
+    """The stage as the engine sees it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        batch: int,
+        reader: Callable[[Sequence[Task]], list[Any]],
+    ) -> None:
+        self.folder, self.device = folder, encoder.device
+        self._encoder, self._batch, self._reader = encoder, batch, reader
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.npy"
+
+    def load(self, tasks: Sequence[Task]) -> list[tuple[Task, Any]]:
+        """Each task with its input, or with the reason why it has none."""
+        there = [task for task in tasks if task.source is not None]
+        read = iter(self._reader(there))
+        return [(t, next(read) if t.source is not None else _Missing(t.missing)) for t in tasks]
+
+    def work(self, number: int, loaded: Sequence[tuple[Task, Any]]) -> dict[str, int]:
+        """Vectors as .npy, written last; beside them, for each video, its row or its reason."""
+        inputs = [given for _, given in loaded if not isinstance(given, _Missing)]
+        vectors = iter(self._vectors(inputs))
+        kept: list[np.ndarray] = []
+        rows: list[tuple[str, int, int | None, str | None]] = []
+        for task, given in loaded:
+            vector = None if isinstance(given, _Missing) else next(vectors)
+            reason = given.reason if isinstance(given, _Missing) else _unfit(vector)
+            for name in task.ids:
+                rows.append((name, number, None if reason else len(kept), reason))
+                kept += [] if reason or vector is None else [vector]
+        with files.atomic(self.folder / f"rows-{number:05d}.parquet") as tmp:
+            pl.DataFrame(rows, schema=ROWS, orient="row").write_parquet(tmp)
+        with files.atomic(self.path(number)) as tmp:
+            np.save(tmp, np.array(kept, np.float32).reshape(len(kept), self._encoder.dim))
+        return {"rows": len(rows)}
+
+    def _vectors(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+        made: list[np.ndarray] = []
+        for start in range(0, len(inputs), self._batch):
+            made += list(self._encoder.encode(inputs[start : start + self._batch]))
+        return made
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """In place of an input that is not there."""
+
+    reason: str
+
+
+def _unfit(vector: np.ndarray | None) -> str | None:
+    fit = vector is not None and bool(np.isfinite(vector).all())
+    return None if fit else "the encoder gave a vector that is not finite"
+
+
+def _as_text(tasks: Sequence[Task]) -> list[Any]:
+    return [task.source for task in tasks]
+
+
+def _as_clip(decoder: Decoder) -> Callable[[Sequence[Task]], list[Any]]:
+    def read(tasks: Sequence[Task]) -> list[Any]:
+        decoded = decoder([task.source for task in tasks])
+        return [
+            _Missing(": ".join(filter(None, (got.reason, got.detail))))
+            if isinstance(got, MediaError)
+            else Clip(*got)
+            for got in decoded
+        ]
+
+    return read
+
+
+def _files(catalog: Catalog) -> list[Task]:
+    return [Task(video.ids, video) for video in videos(catalog)]
+
+
+def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
+    """One task per video of the catalogue; the text is None where there is nothing to read."""
+    table = catalog.videos
+    ids = table["video_id"].to_list()
+    if reads not in ("title", "notes", "title+notes"):
+        if reads not in table.columns:
+            raise ConfigError(
+                f"encode.reads: {reads!r} is not title, notes, title+notes or a column of "
+                f"{catalog.folder}; columns: {', '.join(table.columns)}."
+            )
+        texts = [str(value or "").strip() for value in table[reads].to_list()]
+        return [
+            _text_task(name, text, f"no {reads}") for name, text in zip(ids, texts, strict=True)
+        ]
+    said = _note_texts(reads, notes)
+    titles = _titles(table) if "title" in reads else [""] * len(ids)
+    tasks = []
+    for name, title in zip(ids, titles, strict=True):
+        both = " ".join(filter(None, (title, said.get(name, ""))))
+        tasks.append(_text_task(name, both, f"no {reads.replace('+', ' and no ')}"))
+    return tasks
+
+
+def _text_task(name: str, text: str, missing: str) -> Task:
+    return Task((name,), text or None, missing)
+
+
+def _titles(table: pl.DataFrame) -> list[str]:
+    """Title and hashtags of each video, empty where there are none."""
+    columns = [table[c].to_list() for c in ("title", "hashtags") if c in table.columns]
+    return [
+        " ".join(str(value).strip() for value in row if value)
+        for row in (zip(*columns, strict=True) if columns else [()] * len(table))
+    ]
+
+
+def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
+    """What each video's note says, as a sentence."""
+    if "notes" not in reads:
+        return {}
+    if notes is None:
+        raise MissingInput(f"encode with reads = {reads!r}", "notes", (), "reelm annotate")
+    prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
+    table = read_notes(notes).filter(pl.col("answer").is_not_null())
+    pairs = zip(table["video_id"], table["answer"], strict=True)
+    return {name: prompt.as_text(json.loads(answer)) for name, answer in pairs}
+
+
+def _tables(folder: Path) -> tuple[int, int]:
+    """Write ids.parquet and failed.parquet from what lies beside the parts; rows of each."""
+    parts = [pl.read_parquet(path) for path in sorted(folder.glob("rows-*.parquet"))]
+    rows = pl.concat(parts) if parts else pl.DataFrame(schema=ROWS)
+    ids = rows.filter(pl.col("row").is_not_null()).select("video_id", "part", "row")
+    failed = rows.filter(pl.col("row").is_null()).select("video_id", "reason")
+    for name, table in (("ids", ids), ("failed", failed)):
+        with files.atomic(folder / f"{name}.parquet") as tmp:
+            table.write_parquet(tmp)
+    return len(ids), len(failed)

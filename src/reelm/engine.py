@@ -1,0 +1,192 @@
+"""Where the parts of a stage run: what is common to stages that go over videos part by part.
+
+A part is a file that appears whole or not at all. A stage that is killed goes on with the first
+part that is missing. While one part is worked on, the next is read and decoded.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, UInt8
+from pydantic import PositiveFloat, PositiveInt
+
+from reelm.config import Config
+from reelm.cost import Cost, Ledger, Meter, progress
+from reelm.data.tables import Catalog
+from reelm.errors import MediaError, StaleFolder
+from reelm.media.guard import Guard
+from reelm.media.store import FrameStore
+
+T = TypeVar("T")
+Task = TypeVar("Task", contravariant=True)
+L = TypeVar("L")
+Decoded = tuple[
+    UInt8[np.ndarray, "moments height width 3"], Float32[np.ndarray, "samples"]
+]  # frames and sound at views.SOUND_RATE
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file that can be watched, and the ids that share its content."""
+
+    id: str
+    sha256: str
+    path: Path
+    copies: tuple[str, ...] = ()
+    """Other videos whose files are the same, byte by byte."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids of this content."""
+        return (self.id, *self.copies)
+
+
+def videos(catalog: Catalog, limit: int | None = None) -> list[Video]:
+    """The catalogue's usable files, each content once, in the catalogue's order.
+
+    Args:
+        limit: only the first so many.
+    """
+    table = catalog.videos
+    if not {"path", "sha256"} <= set(table.columns):
+        return []
+    table = table.filter(pl.col("path").is_not_null() & pl.col("sha256").is_not_null())
+    if "ok" in table.columns:
+        table = table.filter(pl.col("ok"))
+    groups = table.group_by("sha256", maintain_order=True).agg("video_id", "path")
+    rows = groups.head(limit) if limit else groups
+    return [
+        Video(ids[0], sha, Path(paths[0]), tuple(ids[1:])) for sha, ids, paths in rows.iter_rows()
+    ]
+
+
+class DecodeConfig(Config):
+    """How stages open video files; part of their sections."""
+
+    workers: PositiveInt = 1
+    """Processes that decode ahead."""
+    seconds: PositiveFloat = 20.0
+    """Wall time for one file, after which it counts as undecodable."""
+    memory_mb: PositiveInt = 2048
+    """Memory for one file, in MiB."""
+    longest: PositiveInt = 320
+    """Frames are kept with at most so many pixels on their longer side."""
+
+
+class Decoder:
+    """Frames and sound of videos, from the store in `work/frames` or else from their files."""
+
+    def __init__(self, work: Path, moments: int, config: DecodeConfig) -> None:
+        self._store = FrameStore(work / "frames", moments=moments, longest=config.longest)
+        self._guard = Guard(config.workers, config.seconds, config.memory_mb * 2**20)
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._guard.__exit__(kind, error, trace)
+
+    def __call__(self, wanted: Sequence[Video]) -> list[Decoded | MediaError]:
+        """One entry for each video, in order; a file that cannot be decoded gives its error."""
+        files = [(v.id, v.sha256, v.path) for v in wanted]
+        self._store.fill(files, self._guard, retry_failed=True)
+        return [self._store.get(v.sha256) for v in wanted]
+
+
+class Stage(Protocol[Task, L]):
+    """What `run` asks of a stage."""
+
+    folder: Path
+    device: str
+
+    def path(self, number: int) -> Path:
+        """The file whose presence says that a part is done."""
+        ...
+
+    def load(self, tasks: Sequence[Task]) -> L:
+        """Read a part's inputs. Called in a thread of its own, one part ahead."""
+        ...
+
+    def work(self, number: int, loaded: L) -> dict[str, int]:
+        """Do a part, write its file, and return `rows` and, where known, tokens_in and _out."""
+        ...
+
+
+def run(stage: Stage[T, L], tasks: Sequence[T], size: int, label: str) -> dict[str, Any]:
+    """Do all parts that are missing, `size` tasks each, and return the ledger's total.
+
+    Raises:
+        StaleFolder: another process is filling the same folder.
+    """
+    parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    with _alone(stage.folder):
+        ledger = Ledger(stage.folder)
+        waiting = [n for n in range(len(parts)) if not stage.path(n).is_file()]
+        _note_lost(stage, parts, waiting, ledger)
+        done = len(tasks) - sum(len(parts[n]) for n in waiting)
+        bar, steps = progress(label, len(tasks), done), _ahead(stage, parts, waiting)
+        with bar as advance, closing(steps):
+            for number, loaded, meter in steps:
+                facts: dict[str, Any] = {**stage.work(number, loaded), **meter.read()}
+                ledger.add(Cost(number, device=stage.device, **facts))
+                advance(len(parts[number]))
+        return ledger.total()
+
+
+def _ahead(
+    stage: Stage[T, L], parts: Sequence[Sequence[T]], waiting: Sequence[int]
+) -> Generator[tuple[int, L, Meter]]:
+    """Each waiting part with its inputs; the next part is read while one is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
+        coming = [pool.submit(stage.load, parts[n]) for n in waiting[:1]]
+        for at, number in enumerate(waiting):
+            meter = Meter()
+            loaded = coming.pop().result()
+            coming = [pool.submit(stage.load, parts[n]) for n in waiting[at + 1 : at + 2]]
+            yield number, loaded, meter
+
+
+def _note_lost(
+    stage: Stage[T, L], parts: Sequence[Sequence[T]], waiting: Sequence[int], ledger: Ledger
+) -> None:
+    """A kill between a part and its line: the part stands, its cost is unknown."""
+    known = {line.part for line in ledger.lines()}
+    for number in sorted(set(range(len(parts))) - set(waiting) - known):
+        ledger.add(Cost(number, len(parts[number]), device=stage.device, known=False))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes, and clear away what killed ones left half done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            _lock(lock.fileno())
+        except OSError as error:
+            raise StaleFolder(
+                f"{folder}: another process is filling this folder. Wait for it, or end it."
+            ) from error
+        for half in folder.glob(".*.tmp*"):
+            half.unlink(missing_ok=True)
+        yield
+        (folder / ".lock").unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on this system: parts are atomic, so only work would be lost
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

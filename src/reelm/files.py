@@ -1,0 +1,120 @@
+"""Writing that is never half done: atomic files, stage folders, manifests written last."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reelm import __version__
+from reelm.errors import BadData
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling to write; move it onto `path` only if the block succeeds.
+
+    The temporary name keeps the suffix, so writers that look at it (PyAV, polars) work.
+    """
+    tmp = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield tmp
+        tmp.replace(path)  # same folder, so the move is atomic
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a whole text file atomically."""
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+    return path
+
+
+def key(stage: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """Twelve hex digits that change when, and only when, the stage's output may change."""
+    facts = {"stage": stage, "version": version, "settings": settings, "inputs": inputs}
+    return digest(json.dumps(facts, sort_keys=True, default=str).encode())
+
+
+def digest(data: bytes) -> str:
+    """Twelve hex digits of the SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finished(folder: Path) -> bool:
+    """True if the stage that fills `folder` ran to its end: its manifest is written last."""
+    return (folder / MANIFEST).is_file()
+
+
+def finish(folder: Path, **facts: Any) -> Path:
+    """Write the manifest, the last act of a stage, and return the folder.
+
+    `facts` should hold stage, version, key, settings, inputs, rows, failed and seconds; the
+    package version, commit, machine and time are added here.
+    """
+    facts = {
+        **facts,
+        "package": __version__,
+        "commit": commit(),
+        "machine": f"{platform.system()} {platform.machine()} {os.cpu_count()} cpus",
+        "finished_at": time.time(),
+    }
+    text = json.dumps(facts, indent=2, sort_keys=True, default=str)
+    write_text(folder / MANIFEST, text + "\n")
+    return folder
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished stage folder.
+
+    Raises:
+        BadData: there is none, so the stage did not run to its end.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BadData(
+            f"{folder}: no {MANIFEST}; the stage that fills it did not finish. Run it again."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def latest(folder: Path) -> Path:
+    """The stage folder inside `folder` that finished last.
+
+    Raises:
+        BadData: none has finished.
+    """
+    found = [path.parent for path in folder.glob(f"*/{MANIFEST}")]
+    if not found:
+        raise BadData(f"{folder}: nothing finished here yet; run the stage that fills it first.")
+    return max(found, key=lambda stage: manifest(stage).get("finished_at", 0))
+
+
+@cache
+def commit() -> str | None:
+    """The git commit this package runs from, or None for an installed copy."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=here, capture_output=True, text=True, check=False, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None if run.returncode == 0 else None

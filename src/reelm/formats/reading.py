@@ -1,0 +1,157 @@
+"""Files into frames: CSV, TSV, Parquet and JSON lines, with the row every line came from."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from reelm.errors import BadData
+from reelm.formats.base import QUARANTINE
+
+ROW = "__row"  # place in the file, as a text editor counts for CSV and JSON lines
+TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt")
+VIDEO_FILES = (
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts"),
+    *(".mpg", ".mpeg", ".3gp", ".ogv", ".wmv"),
+)
+
+
+def table(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A file's rows with their places in the column `__row`, and the lines that are no rows.
+
+    Values stay text where the file is text.
+
+    Raises:
+        BadData: the file is not there, or is not what its ending says.
+    """
+    if not path.is_file():
+        raise BadData(f"{path}: no such file. Tables end in {', '.join(TABLES)}")
+    try:
+        if path.suffix == ".parquet":
+            return _numbered(pl.read_parquet(path), 0), _none()
+        if path.suffix in (".jsonl", ".ndjson"):
+            return _json_lines(path)
+        return _separated(path), _none()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadData(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+
+
+def one_of(folder: Path, stems: tuple[str, ...]) -> Path | None:
+    """The first table in a folder that is called by one of the names, e.g. events or log."""
+    for stem in stems:
+        for ending in TABLES:
+            if (folder / f"{stem}{ending}").is_file():
+                return folder / f"{stem}{ending}"
+    return None
+
+
+def needed(folder: Path, *names: str) -> list[Path]:
+    """Paths of files that must be in a folder.
+
+    Raises:
+        BadData: naming all that are not.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BadData(f"{folder}: {', '.join(missing)} not found; is this the right folder?")
+    return [folder / name for name in names]
+
+
+def video_files(where: Path) -> list[Path]:
+    """Video files below a folder, by their endings; or those that a text file lists.
+
+    Raises:
+        BadData: there is no such folder or list. A listed file may be missing: that is found out
+            when it is looked at.
+    """
+    if where.is_dir():
+        return sorted(p for p in where.rglob("*") if p.suffix.lower() in VIDEO_FILES)
+    if where.is_file():
+        lines = where.read_text(encoding="utf-8").splitlines()
+        return [_beside(where, line.strip()) for line in lines if line.strip()]
+    raise BadData(f"{where}: neither a folder of videos nor a list of their paths")
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A path as written in a file: relative ones start at that file's folder."""
+    return (path.parent / name).resolve()
+
+
+def _numbered(frame: pl.DataFrame, first: int) -> pl.DataFrame:
+    return frame.with_row_index(ROW, offset=first).cast({ROW: pl.Int64})
+
+
+def _none() -> pl.DataFrame:
+    return pl.DataFrame(schema=QUARANTINE)
+
+
+def _separated(path: Path) -> pl.DataFrame:
+    """Text with a header. Short lines are filled up with nulls, long ones are cut."""
+    frame = pl.read_csv(
+        path,
+        separator="," if path.suffix == ".csv" else _separator(path),
+        infer_schema=False,
+        truncate_ragged_lines=True,
+        encoding="utf8-lossy",
+    )
+    return _numbered(frame, 2)
+
+
+def _separator(path: Path) -> str:
+    """A tab, unless the header has none but a comma."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    return "\t" if "\t" in header or "," not in header else ","
+
+
+def _json_lines(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One object per line. A file with broken lines is read line by line, which is slower."""
+    try:
+        frame = pl.read_ndjson(path, infer_schema_length=None)
+        if frame.height == path.read_bytes().count(b"\n") + (not _ends_line(path)):
+            return _numbered(frame, 1), _none()
+    except pl.exceptions.PolarsError:
+        pass
+    good: list[dict[str, str | int | None]] = []
+    bad: list[dict[str, str | None]] = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for row, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            bad.append(_unparsable(path, row, str(error)))
+            continue
+        if isinstance(value, dict):
+            good.append({k: _flat(v) for k, v in value.items()} | {ROW: row})
+        else:
+            bad.append(_unparsable(path, row, "not an object"))
+    keys = list(dict.fromkeys(key for line in good for key in line)) or [ROW]
+    schema = dict.fromkeys(keys, pl.String) | {ROW: pl.Int64}
+    return pl.DataFrame(good, schema=schema), pl.DataFrame(bad, schema=QUARANTINE)
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        if file.tell() == 0:
+            return True
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"
+
+
+def _flat(value: object) -> str | None:
+    """A JSON value as text; lists of words with spaces between."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return " ".join(str(part) for part in value)
+    return json.dumps(value)
+
+
+def _unparsable(path: Path, row: int, detail: str) -> dict[str, str | None]:
+    place = f"{path.name}:{row}"
+    return {
+        "table": "events", "id": None, "place": place, "reason": "not JSON", "detail": detail,
+    }  # fmt: skip

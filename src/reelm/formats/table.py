@@ -1,0 +1,128 @@
+"""A log in CSV, TSV, Parquet or JSON lines, with item and user tables and video files beside it.
+
+A source may be the log itself or a folder that holds `events.*` (or `interactions`, `log`,
+`ratings`), and if wanted `videos.*` (or `items`, `movies`), `users.*` and a folder `videos/`. A
+folder with nothing but video files comes in too, as a catalogue that nobody watched yet.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from reelm.errors import BadData
+from reelm.formats import cleaning, columns, reading
+from reelm.formats.base import EVENTS, QUARANTINE, VIDEOS, Format, ReadOptions, Tables
+
+LOGS = ("events", "interactions", "log", "logs", "ratings", "inter")
+ITEMS = ("videos", "items", "movies", "titles", "item")
+USERS = ("users", "user")
+
+
+class Table(Format):
+    """Columns are known by common names, or by the caller's mapping."""
+
+    name: ClassVar[str] = "table"
+
+    def inputs(self, source: Path, options: ReadOptions) -> list[Path]:
+        """The log and the tables beside it."""
+        return [path for path in _tables(source, options) if path is not None]
+
+    def clips(self, source: Path, options: ReadOptions) -> list[Path]:
+        """Files that the item table names, and those of the folder or list of videos."""
+        _, items, _ = _tables(source, options)
+        listed = _cleaned(
+            cleaning.videos, items, columns.wanted(options.mapping, "videos."), VIDEOS
+        )
+        where = options.videos or _folder(source)
+        found = reading.video_files(where) if where else []
+        return sorted({*map(Path, listed.good["path"].drop_nulls()), *(p.resolve() for p in found)})
+
+    def read(self, source: Path, options: ReadOptions) -> Tables:
+        """The log, its tables, and the video files whose stems (or names) are ids."""
+        log, items, users = _tables(source, options)
+        told = options.mapping
+        events = _cleaned(cleaning.events, log, columns.wanted(told, ""), EVENTS)
+        listed = _cleaned(cleaning.videos, items, columns.wanted(told, "videos."), VIDEOS)
+        people = pl.Schema({"user_id": pl.String})
+        known = _cleaned(cleaning.users, users, columns.wanted(told, "users."), people)
+        where = options.videos or _folder(source)
+        found = reading.video_files(where) if where else []
+        videos = _with_files(listed.good, found, events.good["video_id"])
+        bad = [events.bad, listed.bad, known.bad]
+        told = events.mapping | listed.mapping | known.mapping
+        if where:
+            told["videos.path"] = f"{len(found)} files of {where}"
+        return Tables(
+            videos=videos,
+            events=events.good,
+            users=known.good if users else None,
+            quarantine=pl.concat(bad),
+            mapping=told,
+            rows_in=events.good.height + events.bad.height,
+        )
+
+
+def _tables(source: Path, options: ReadOptions) -> tuple[Path | None, Path | None, Path | None]:
+    """Log, item table and user table.
+
+    Raises:
+        BadData: the source is not there, or is a folder without a log and without videos.
+    """
+    if source.is_file():
+        return source, options.items, options.users
+    if not source.is_dir():
+        raise BadData(f"{source}: no such log or folder")
+    log = reading.one_of(source, LOGS)
+    if log is None and _folder(source) is None and options.videos is None:
+        wanted = ", ".join(LOGS[:4])
+        raise BadData(f"{source}: holds no log (one of {wanted} with .csv, .parquet …), no videos")
+    items = options.items or reading.one_of(source, ITEMS)
+    return log, items, options.users or reading.one_of(source, USERS)
+
+
+def _folder(source: Path) -> Path | None:
+    """Where video files lie in a source folder: below `videos/`, or in the folder itself."""
+    if not source.is_dir():
+        return None
+    if (source / "videos").is_dir():
+        return source / "videos"
+    there = any(path.suffix.lower() in reading.VIDEO_FILES for path in source.iterdir())
+    return source if there else None
+
+
+def _cleaned(
+    clean: cleaning.Cleaner, path: Path | None, wanted: Mapping[str, str], schema: pl.Schema
+) -> cleaning.Cleaned:
+    """A table's good and bad rows; empty ones when there is no such table."""
+    if path is None:
+        empty = pl.DataFrame(schema=schema)
+        return cleaning.Cleaned(empty, pl.DataFrame(schema=QUARANTINE), {})
+    frame, unparsable = reading.table(path)
+    cleaned = clean(frame, path, wanted)
+    return cleaning.Cleaned(cleaned.good, pl.concat([unparsable, cleaned.bad]), cleaned.mapping)
+
+
+def _with_files(listed: pl.DataFrame, found: list[Path], watched: pl.Series) -> pl.DataFrame:
+    """Videos of the table, with files put to the ids they are named after, and files on their own.
+
+    A file's id is its whole name where a table or the log knows it by that, else its stem, unless
+    several files share the stem.
+    """
+    placed = set(listed["path"].drop_nulls())
+    paths = [path.resolve() for path in found if str(path.resolve()) not in placed]
+    if not paths:
+        return listed
+    known = set(listed["video_id"]) | set(watched.unique())
+    stems = pl.Series([path.stem for path in paths]).is_duplicated()
+    ids = [
+        path.name if path.name in known or shared else path.stem
+        for path, shared in zip(paths, stems, strict=True)
+    ]
+    files = pl.DataFrame({"video_id": ids, "file": [str(path) for path in paths]})
+    files = files.unique("video_id", keep="first", maintain_order=True)
+    joined = listed.join(
+        files, on="video_id", how="full", coalesce=True, maintain_order="left_right"
+    )
+    return joined.with_columns(path=pl.coalesce("path", "file")).select(*VIDEOS)

@@ -1,0 +1,184 @@
+"""Logs, tables and video files become a catalogue: checked, hashed, probed, bad rows set aside."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from reelm import files
+from reelm.config import Config
+from reelm.cost import Meter, progress
+from reelm.errors import BadData
+from reelm.formats import FORMATS
+from reelm.formats.base import QUARANTINE, Format, ReadOptions, Tables
+from reelm.media.examine import Examiner
+from reelm.registry import find
+
+STAGE, VERSION = "ingest", 1
+
+
+class IngestConfig(Config):
+    """What comes in, and how carefully files are opened."""
+
+    format: str = "table"
+    """How the source is laid out; one of `reelm.formats`."""
+    mapping: dict[str, str] = Field(default_factory=dict)
+    """Which column to take for what: user_id, video_id, timestamp, event, value, watch_time,
+    duration, rating, split; videos.title and so on for the item table."""
+    videos: Path | None = None
+    """Folder of video files, or a text file with one path per line; a file's stem is its id."""
+    items: Path | None = None
+    """Table of videos, if it does not lie beside the log."""
+    users: Path | None = None
+    """Table of users, if it does not lie beside the log."""
+    licence: str | None = None
+    """Licence of videos whose table states none."""
+    moments: PositiveInt = 6
+    """Frames that are decoded to see whether a file is good."""
+    workers: PositiveInt = 2
+    """Processes that open video files; the catalogue does not depend on it."""
+    seconds_per_file: PositiveFloat = 20.0
+    """Wall time for one video file, after which it counts as broken."""
+    memory_per_file_mb: PositiveInt = 2048
+    """Memory for one video file, in MiB."""
+
+
+def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
+    """Read `source` into `work/catalog/<key>` and return that folder.
+
+    With the same settings and unchanged files the finished folder is returned at once. Run it
+    again after a kill: files that were examined are not examined again. The manifest's `mapping`
+    says which column was taken for what.
+
+    Raises:
+        BadData: the source is not laid out as `config.format` wants it, or holds no good row.
+        ConfigError: the mapping names a role that does not exist.
+    """
+    layout: Format = find("formats", FORMATS, config.format)()
+    options = ReadOptions(**{name: getattr(config, name) for name in ReadOptions.model_fields})
+    settings = config.model_dump(mode="json", exclude={"workers"})
+    inputs = _inputs(layout, source, options)
+    key = files.key(STAGE, VERSION, settings, inputs)
+    folder = work / "catalog" / key
+    if files.finished(folder):
+        return folder
+    meter = Meter()
+    tables = layout.read(source, options)
+    videos, faults = _examined(_all_videos(tables, config.licence), work, config)
+    events, unmeasured = _measured(tables.events, videos)
+    if not videos.height:
+        raise BadData(f"{source}: not one good row; {_reasons(tables.quarantine)}")
+    quarantine = pl.concat([tables.quarantine, unmeasured, faults])
+    _write(folder, "videos", videos)
+    _write(folder, "events", events)
+    _write(folder, "quarantine", quarantine)
+    if tables.users is not None:
+        _write(folder, "users", tables.users)
+    for name, (ids, vectors) in tables.features.items():
+        _write_feature(folder / "features" / name, ids, vectors)
+    return files.finish(
+        folder, stage=STAGE, version=VERSION, key=key, settings=settings, inputs=inputs,
+        rows=_counts(tables, videos, events), failed=quarantine.height, reasons=_reasons(quarantine),
+        mapping=dict(tables.mapping), features=sorted(tables.features), **meter.read(),
+    )  # fmt: skip
+
+
+def _inputs(layout: Format, source: Path, options: ReadOptions) -> dict[str, Any]:
+    """What tells whether the source changed: hashes of tables, size and age of video files."""
+    tables = {str(path): files.sha256(path) for path in layout.inputs(source, options)}
+    stamps = (f"{path}\t{_stamp(path)}\n" for path in layout.clips(source, options))
+    return {"tables": tables, "videos": files.digest("".join(stamps).encode())}
+
+
+def _stamp(path: Path) -> str:
+    """Size and age of a file, or that it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return "missing"
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def _all_videos(tables: Tables, licence: str | None) -> pl.DataFrame:
+    """Videos of the source, then those that only the log knows, in the order of their events."""
+    seen = tables.events.select(pl.col("video_id").unique(maintain_order=True))
+    known = tables.videos.with_columns(pl.col("licence").fill_null(pl.lit(licence, pl.String)))
+    unknown = seen.join(known, on="video_id", how="anti", maintain_order="left")
+    return pl.concat([known, unknown], how="diagonal")
+
+
+def _examined(
+    videos: pl.DataFrame, work: Path, config: IngestConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Videos with what their files hold, and what is wrong with those files."""
+    examiner = Examiner(
+        work / "probes", config.moments, config.seconds_per_file, config.memory_per_file_mb * 2**20
+    )
+    paths = [Path(path) for path in videos["path"].drop_nulls().unique(maintain_order=True)]
+    fresh = examiner.fresh(paths)
+    with progress("ingest", len(paths), len(paths) - len(fresh)) as advance:
+        facts = examiner.examine(paths, config.workers, advance)
+    known = videos.join(facts, on="path", how="left", maintain_order="left")
+    faults = known.filter(pl.col("reason").is_not_null()).select(
+        table=pl.lit("videos"), id="video_id", place="path", reason="reason", detail="detail"
+    )
+    usable = pl.col("usable").fill_null(True)  # a video without a file is not a broken one
+    first = pl.col("video_id").first().over("sha256")
+    copy = pl.col("sha256").is_not_null() & (first != pl.col("video_id"))
+    known = known.with_columns(duplicate_of=pl.when(copy).then(first), ok=usable)
+    return known.drop("reason", "detail", "usable"), faults.cast(QUARANTINE)
+
+
+def _measured(events: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Portions of watches that the log gives in seconds; those of unknown length set aside."""
+    if "watch_s" not in events.columns:
+        return events, pl.DataFrame(schema=QUARANTINE)
+    lengths = videos.select("video_id", "duration_s")
+    joined = events.join(lengths, on="video_id", how="left", maintain_order="left")
+    share = pl.when(pl.col("duration_s") > 0).then(pl.col("watch_s") / pl.col("duration_s"))
+    joined = joined.with_columns(pl.coalesce("value", share).alias("value"))
+    lost = joined.filter(pl.col("value").is_null()).select(
+        table=pl.lit("events"),
+        id="user_id",
+        place=pl.lit("event ") + pl.col("order").cast(pl.String),
+        reason=pl.lit("no portion"),
+        detail=pl.lit("the log gives seconds, and the video's length is not known"),
+    )
+    good = joined.filter(pl.col("value").is_not_null()).drop("watch_s", "duration_s")
+    return good, lost.cast(QUARANTINE)
+
+
+def _write(folder: Path, name: str, table: pl.DataFrame) -> None:
+    with files.atomic(folder / f"{name}.parquet") as tmp:
+        table.write_parquet(tmp)
+
+
+def _write_feature(
+    folder: Path, ids: Iterable[str], vectors: Float32[np.ndarray, "items dim"]
+) -> None:
+    """Vectors and the ids of their rows."""
+    with files.atomic(folder / "part-00000.npy") as tmp:
+        np.save(tmp, vectors)
+    _write(folder, "ids", pl.DataFrame({"video_id": list(ids)}, schema={"video_id": pl.String}))
+
+
+def _counts(tables: Tables, videos: pl.DataFrame, events: pl.DataFrame) -> dict[str, int]:
+    return {
+        "events_in": tables.rows_in,
+        "events": events.height,
+        "videos": videos.height,
+        "files": videos["path"].count(),
+        "files_ok": videos.filter(pl.col("path").is_not_null() & pl.col("ok")).height,
+        "duplicates": videos["duplicate_of"].count(),
+        "users": events["user_id"].n_unique(),
+    }
+
+
+def _reasons(quarantine: pl.DataFrame) -> dict[str, int]:
+    """How many rows were set aside for each reason."""
+    counted = quarantine.group_by("table", "reason").len().sort("table", "reason")
+    return {f"{table}: {reason}": count for table, reason, count in counted.iter_rows()}

@@ -1,0 +1,1 @@
+"""Reading video files: facts, frames at times, sound, and a compact store of what was decoded."""

@@ -1,0 +1,91 @@
+"""The sound of a video as one channel at a wanted rate, and its mel spectrum."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from jaxtyping import Float32
+
+from reelm.media.probe import audio_stream, opened
+from reelm.media.views import mel_bank
+
+
+def sound(
+    path: Path, rate: int = 16000, most_s: float | int | None = None
+) -> Float32[np.ndarray, "samples"]:
+    """The first sound track, all channels averaged, full scale at 1; empty when there is none.
+
+    Args:
+        rate: samples per second of the answer.
+        most_s: seconds after which reading stops; None reads all.
+
+    Raises:
+        MediaError: the file cannot be opened. Damaged packets inside it are left out.
+    """
+    most = None if most_s is None else int(most_s * rate)
+    with opened(path) as container:
+        stream = audio_stream(container)
+        pieces = [] if stream is None else list(_pieces(container, stream, rate, most))
+    if not pieces:
+        return np.zeros(0, np.float32)
+    return np.concatenate(pieces)[:most]
+
+
+def log_mel(
+    wave: Float32[np.ndarray, "samples"],
+    rate: int = 16000,
+    bands: int = 80,
+    window_s: float = 0.025,
+    hop_s: float = 0.010,
+) -> Float32[np.ndarray, "steps bands"]:
+    """Base-10 logarithm of the mel spectrum's magnitude, one row per hop, floor 1e-5.
+
+    A wave shorter than one window is filled up with silence, so there is always one row.
+    """
+    window, hop = round(window_s * rate), round(hop_s * rate)
+    wave = np.pad(wave, (0, max(0, window - len(wave))))
+    pieces = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]
+    spectrum = np.abs(np.fft.rfft(pieces * np.hanning(window).astype(np.float32), axis=1))
+    mel = spectrum @ mel_bank(window, bands, rate).T
+    return np.log10(np.maximum(mel, 1e-5)).astype(np.float32)
+
+
+def _pieces(
+    container: InputContainer, stream: AudioStream, rate: int, most: int | None
+) -> Iterator[Float32[np.ndarray, "samples"]]:
+    """One-channel pieces at `rate`, until `most` samples were given."""
+    given, resampler, shape = 0, AudioResampler(format="fltp", rate=rate), None
+    for frame in _decoded(container, stream):
+        now = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape is not None and now != shape:  # streams may change channels on the way
+            resampler = AudioResampler(format="fltp", rate=rate)
+        shape = now
+        for made in resampler.resample(frame):
+            yield made.to_ndarray().mean(axis=0, dtype=np.float32)
+            given += made.samples
+        if most is not None and given >= most:
+            return
+    if shape is not None:
+        for made in resampler.resample(None):
+            yield made.to_ndarray().mean(axis=0, dtype=np.float32)
+
+
+def _decoded(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """Frames as they come; packets that do not decode are left out."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FFmpegError:
+            return
+        if packet is None:
+            return
+        try:
+            yield from packet.decode()
+        except FFmpegError:
+            continue

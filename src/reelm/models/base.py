@@ -1,0 +1,89 @@
+"""What every recommender is: settings, batches, a loss over them, and scores.
+
+Concrete models are leaves: none inherits from another. Blocks that three of them use live in
+`blocks/`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from reelm.config import Config
+from reelm.data.dataset import Dataset
+
+
+class Recommender(nn.Module, ABC):
+    """Built from its own settings and the training data; reads no files, keeps no globals."""
+
+    Config: ClassVar[type[Config]]
+    uses_user: ClassVar[bool] = False
+    """Whether scores depend on the user's row, and not on the history alone."""
+    cannot: ClassVar[dict[str, str]] = {}
+    """Conformance tests this model does not pass, and why."""
+    counts: Tensor
+    """Training interactions per item, [items]; 0 for items that training never saw."""
+
+    def __init__(self, config: Any, data: Dataset) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.from_numpy(data.counts))
+
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        """What the dataset must be loaded with under these settings, e.g. "features.text"."""
+        return ()
+
+    @property
+    def seen(self) -> Bool[Tensor, "items"]:
+        """Items that occur in the training interactions."""
+        return self.counts > 0
+
+    @abstractmethod
+    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
+        """One epoch of what `loss` takes; as a rule one call of a loader of data.batches."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
+        """Named terms, already weighted; the training loop adds them up and logs each."""
+
+
+class Retriever(Recommender):
+    """Scores the whole catalogue at once; finds candidates."""
+
+    @abstractmethod
+    def score(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch items"]:
+        """Higher is better; column 0, the padding item, is never looked at.
+
+        Histories have the newest item in the last column and zeros to the left; a history may be
+        all zeros.
+        """
+
+    def item_vectors(self) -> Float[Tensor, "items dim"] | None:
+        """Vectors in which near items are alike, or None where the model has none."""
+        return None
+
+    def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
+        """How alike each item is to all: cosine of vectors, else scores of a history of one."""
+        vectors = self.item_vectors()
+        if vectors is None:
+            return self.score(torch.zeros_like(item), item[:, None])
+        unit = nn.functional.normalize(vectors, dim=1)
+        return unit[item] @ unit.T
+
+
+class Ranker(Recommender):
+    """Scores a short list somebody else found; may be slow, as a language model is."""
+
+    @abstractmethod
+    def score(
+        self,
+        user: Int[Tensor, "batch"],
+        history: Int[Tensor, "batch length"],
+        candidates: Int[Tensor, "batch candidates"],
+    ) -> Float[Tensor, "batch candidates"]:
+        """Higher is better, one number per candidate, in the order given."""

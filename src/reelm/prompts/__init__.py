@@ -1,0 +1,22 @@
+"""Questions put to a multimodal model. A new one is a new file and one line here."""
+
+from typing import TYPE_CHECKING
+
+from reelm import registry
+
+if TYPE_CHECKING:
+    from reelm.prompts.base import Prompt
+
+PROMPTS = {
+    "attributes": "reelm.prompts.attributes:Attributes",
+    "caption": "reelm.prompts.caption:Caption",
+}
+
+
+def find(name: str) -> "type[Prompt]":
+    """The class of a prompt.
+
+    Raises:
+        UnknownName: no table lists it.
+    """
+    return registry.find("prompts", PROMPTS, name)

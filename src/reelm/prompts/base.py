@@ -1,0 +1,48 @@
+"""A question to a multimodal model, the shape of its answer, and how the answer reads as text."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+Vocabulary = Mapping[str, tuple[str, ...]] | None
+"""Closed sets of values by field, for models that were taught them; None leaves values free."""
+
+
+class Prompt(BaseModel):
+    """A subclass is the question; an instance is one valid answer to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raise it when the question or the schema changes: old notes are then asked again."""
+    max_tokens: ClassVar[int] = 128
+
+    @classmethod
+    @abstractmethod
+    def ask(cls, vocabulary: Vocabulary = None) -> str:
+        """The question, as put to a model that has no wording of its own for it."""
+
+    @classmethod
+    @abstractmethod
+    def schema(  # pyright: ignore[reportIncompatibleMethodOverride] - pydantic 1's, long gone
+        cls, vocabulary: Vocabulary = None
+    ) -> dict[str, Any]:
+        """JSON Schema that the answer must obey; fields in the order they are to be said."""
+
+    @classmethod
+    @abstractmethod
+    def as_text(cls, answer: Mapping[str, Any]) -> str:
+        """A sentence for text encoders. Missing and empty values are left out, never an error."""
+
+
+def closed(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Schema of an object that has these fields, all of them, and no others."""
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": list(fields),
+        "additionalProperties": False,
+    }

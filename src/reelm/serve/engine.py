@@ -1,0 +1,247 @@
+"""The next videos for a user: histories, the run's model, filters, and places for what is new.
+
+Ids become rows on the way in and rows become ids on the way out; strings never reach a model.
+"""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from reelm.config import Config
+from reelm.data.tables import Catalog
+from reelm.errors import ReelmError
+from reelm.runs import Run
+from reelm.serve.notes import Notes
+from reelm.serve.past import Log, Past, PastRules, read_past
+from reelm.serve.picks import Mask, Picker, best
+from reelm.serve.reasons import Reasons
+from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.videos import Videos
+
+LOCKS = 64
+SPARE = 50
+"""How many more similar videos are asked for than wanted, as some cannot be shown."""
+
+
+class EngineConfig(Config):
+    """Section [engine]."""
+
+    new_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of places kept for videos that nobody had seen when the model was trained."""
+    max_history: PositiveInt = 100
+    """Newest interactions of a user that are read."""
+    min_portion: NonNegativeFloat = 0.5
+    """A watch counts as an interaction from this portion on; the same rule as in [dataset]."""
+    finished: NonNegativeFloat = 0.9
+    """A video counts as finished from this portion on."""
+    diversity: float = Field(default=0.5, ge=0, le=1)
+    """How much the fallback avoids what it has just shown; 0 is by popularity and age alone."""
+
+
+class BadCursor(ReelmError):
+    """A cursor that this store did not give to this user."""
+
+    def __init__(self, cursor: str, why: str) -> None:
+        super().__init__(f"cursor {cursor!r}: {why}. Ask for the feed without a cursor.")
+        self.cursor = cursor
+
+
+class UnknownVideo(ReelmError):
+    """A video id that neither the run nor the catalogue has."""
+
+    def __init__(self, video: str) -> None:
+        super().__init__(f"unknown video {video!r}: neither the run nor the catalogue has it.")
+        self.video = video
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a feed."""
+
+    feed_id: str
+    items: tuple[Impression, ...]
+    next_cursor: str | None
+    """None at the end: there is nothing left that the user has not seen."""
+
+
+class Engine:
+    """A trained run, what is known of its videos, and what users did since."""
+
+    def __init__(
+        self,
+        run: Run,
+        catalog: Catalog | None = None,
+        notes: Notes | None = None,
+        store: Store | None = None,
+        config: EngineConfig | None = None,
+    ) -> None:
+        """Without a store everything is remembered in memory and lost at the end."""
+        self.run, self.config = run, config or EngineConfig()
+        self.store = store or Store()
+        self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
+        kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
+        self._reasons = Reasons(self.videos, kinds)
+        self._picker = Picker(run, self.videos, self.config.diversity)
+        self._log = Log(catalog.events, self.videos.row) if catalog else None
+        rules = self.config.model_dump(include=set(PastRules.model_fields))
+        self._rules = PastRules(**rules)
+        self._locks = [threading.Lock() for _ in range(LOCKS)]
+
+    def feed(self, user: str, n: int = 10, cursor: str | None = None, again: bool = False) -> Page:
+        """The next `n` videos for any user, known or not; fewer at the end of the catalogue.
+
+        Args:
+            cursor: `next_cursor` of the page before. The same cursor gives the same page; no
+                video comes twice in one feed, also when the service was restarted in between.
+            again: let a new feed bring back what earlier feeds have shown.
+
+        Raises:
+            BadCursor: the cursor is not one of this user's.
+        """
+        feed, start = self._resume(user, cursor) if cursor else (self._begin(user, again), 0)
+        with self._locks[hash(feed.feed_id) % LOCKS]:
+            shown = self.store.impressions(feed.feed_id)
+            if start > len(shown):
+                raise BadCursor(cursor or "", "it is ahead of its feed")
+            missing = start + n - len(shown)
+            if missing > 0:
+                more = self._extend(feed, shown, missing)
+                self.store.add_impressions(feed, more)
+                shown += more
+        items = tuple(shown[start : start + n])
+        following = f"{feed.feed_id}.{start + n}" if len(items) == n else None
+        return Page(feed.feed_id, items, following)
+
+    def past(self, user: str) -> Past:
+        """What the run and the store know of a user; empty for a stranger."""
+        trained, events = self.run.history(user), self.store.events(user)
+        return read_past(user, trained, events, self.videos.row, self._rules)
+
+    def similar(self, video: str, n: int = 10) -> list[tuple[str, float]]:
+        """Videos like this one, best first, with scores.
+
+        By the run where training has seen the video, else by the facets that both hold.
+
+        Raises:
+            UnknownVideo: there is no such video.
+        """
+        row = self.known(video)
+        if self.videos.counts[row]:
+            table = self.run.similar([self.videos.ids[row]], n + SPARE)
+            pairs = zip(table["item_id"], table["score"], table["source"], strict=True)
+            found = [(v, s) for v, s, source in pairs if source == "model" and self._shows(v)]
+            if found:
+                return found[:n]
+        facets, allowed = self.videos.facets, self.videos.usable.copy()
+        allowed[row] = False
+        scores = facets.score(facets.taste([row]))
+        return [(self.videos.ids[r], float(scores[r])) for r in best(scores, allowed, n)]
+
+    def known(self, video: str) -> int:
+        """The row of a video.
+
+        Raises:
+            UnknownVideo: there is no such video.
+        """
+        if video not in self.videos.row:
+            raise UnknownVideo(video)
+        return self.videos.row[video]
+
+    def _shows(self, video: str) -> bool:
+        return bool(self.videos.usable[self.videos.row[video]])
+
+    def _begin(self, user: str, again: bool) -> Feed:
+        feed = Feed(secrets.token_urlsafe(9), user, again)
+        self.store.add_feed(feed)
+        return feed
+
+    def _resume(self, user: str, cursor: str) -> tuple[Feed, int]:
+        feed_id, _, start = cursor.rpartition(".")
+        if not (feed_id and start.isascii() and start.isdigit() and len(start) < 10):
+            raise BadCursor(cursor, "it is not written as this service writes them")
+        feed = self.store.feed(feed_id)
+        if feed is None or feed.user_id != user:
+            raise BadCursor(cursor, f"no feed of user {user!r} has it")
+        return feed, int(start)
+
+    def _extend(self, feed: Feed, shown: Sequence[Impression], count: int) -> list[Impression]:
+        """Choose the next places of a feed from the newest past of its user."""
+        past, row = self.past(feed.user_id), self.videos.row
+        here = [row[i.video_id] for i in shown if i.video_id in row]
+        allowed = self._allowed(feed, past, here)
+        chosen = self._choose(feed, past, here, allowed, count)
+        out = []
+        for place, (source, r, score) in enumerate(chosen, start=len(shown)):
+            why = self._reasons.of(source, r, past)
+            out.append(
+                Impression(
+                    place, self.videos.ids[r], source, score, why.sentence, why.facts, why.because
+                )
+            )
+        return out
+
+    def _allowed(self, feed: Feed, past: Past, here: Sequence[int]) -> Mask:
+        allowed = self.videos.usable.copy()
+        allowed[list(here)] = False
+        if not feed.again:
+            seen = [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
+            allowed[seen] = False
+            allowed[list(past.touched)] = False
+            if self._log:
+                allowed[self._log.touched(feed.user_id)] = False
+        return allowed
+
+    def _choose(
+        self, feed: Feed, past: Past, here: list[int], allowed: Mask, count: int
+    ) -> list[tuple[str, int, float]]:
+        """Source, row and score of `count` places, or of as many as there are videos."""
+        rng = _chance(feed.feed_id, len(here))
+        scores = self._picker.everything(past)
+        by_model = self._picker.by_model(scores)
+        novelty = self._picker.by_novelty(scores, past, rng)
+        queues = {
+            "model": _queue(by_model, best(by_model, allowed, 2 * count)),
+            "new": _queue(novelty, best(novelty, allowed, count)),
+            "fallback": iter(self._picker.by_default(allowed, past, here, 2 * count, rng)),
+        }
+        taken: set[int] = set()
+        out = []
+        for place in range(len(here), len(here) + count):
+            kept = self._is_for_new(place)
+            order = ("new", "model", "fallback") if kept else ("model", "fallback", "new")
+            found = _first(queues, order, taken)
+            if found is None:
+                break
+            taken.add(found[1])
+            out.append(found)
+        return out
+
+    def _is_for_new(self, place: int) -> bool:
+        """True for evenly spread places, `new_share` of all; not the first one."""
+        share = self.config.new_share
+        return int((place + 1) * share + 0.5) > int(place * share + 0.5)
+
+
+def _queue(scores: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, float]]:
+    return iter([(int(row), float(scores[row])) for row in rows])
+
+
+def _first(
+    queues: dict[str, Iterator[tuple[int, float]]], order: Sequence[str], taken: set[int]
+) -> tuple[str, int, float] | None:
+    for source in order:
+        for row, score in queues[source]:
+            if row not in taken:
+                return source, row, score
+    return None
+
+
+def _chance(feed_id: str, place: int) -> np.random.Generator:
+    """Chance that is the same whenever the same place of the same feed is filled."""
+    seed = hashlib.sha256(f"{feed_id}.{place}".encode()).digest()[:8]
+    return np.random.default_rng(int.from_bytes(seed, "big"))

@@ -1,0 +1,145 @@
+"""What can be said of a video in a word or two, as integer columns: tastes and reasons use them.
+
+A facet is a small fact such as subject = cat, colour + subject = red cat, hashtag = #food or
+creator = mia. Facets come from notes (the values a model gave), hashtags and creators.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+PAIRS = (("colour", "subject"), ("tempo", "instrument"), ("mood", "instrument"))
+"""Fields that say more together; both are still facets of their own."""
+SILENT = {"", "none", "unknown", "null", "n/a", "other"}
+"""Values that say nothing, so nothing is recommended because of them."""
+LONGEST = 40
+"""Characters; longer values are free text, not facets."""
+SMOOTHING = 4.0
+"""Videos' worth of doubt: how many watched videos it takes to trust a taste half."""
+
+PHRASES: dict[tuple[str, ...], str] = {
+    ("colour", "subject"): "with {a} {0} {1}",
+    ("tempo", "instrument"): "with {0} {1} music",
+    ("mood", "instrument"): "with {0} {1} music",
+    ("subject",): "with {a} {0}",
+    ("colour",): "with something {0}",
+    ("motion",): "with {0} movement",
+    ("scene",): "with {a} {0} scene",
+    ("light",): "in {0} light",
+    ("effect",): "with {0}",
+    ("word",): "that say “{0}”",
+    ("instrument",): "with {0} music",
+    ("tempo",): "with {0} music",
+    ("mood",): "with {0} music",
+    ("hashtag",): "tagged {0}",
+    ("creator",): "by {0}",
+}
+MOVEMENT = {
+    "still": "no", "left": "leftward", "right": "rightward", "up": "upward", "down": "downward",
+    "spin": "spinning", "pulse": "pulsing", "bounce": "bouncing",
+}  # fmt: skip
+"""How kinds of motion are said before "movement"."""
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One fact that several videos may share."""
+
+    fields: tuple[str, ...]
+    values: tuple[str, ...]
+
+    def phrase(self) -> str:
+        """What follows "clips" in a sentence: `with a red cat`, `tagged #food`."""
+        values = self.values
+        if self.fields == ("motion",):
+            values = tuple(MOVEMENT.get(v, v) for v in values)
+        known = PHRASES.get(self.fields)
+        if known is None:
+            return "with " + " and ".join(
+                f"{field.replace('_', ' ')} {value}"
+                for field, value in zip(self.fields, values, strict=True)
+            )
+        article = "an" if values[0][:1].lower() in "aeiou" else "a"
+        return known.replace("{a}", article).format(*values)
+
+
+class Facets:
+    """The facets of every row, packed: row r has `facet[offsets[r]:offsets[r + 1]]`."""
+
+    def __init__(self, rows: Sequence[Iterable[Facet]]) -> None:
+        number: dict[Facet, int] = {}
+        packed = [[number.setdefault(f, len(number)) for f in dict.fromkeys(row)] for row in rows]
+        lengths = np.fromiter(map(len, packed), np.int64, len(packed))
+        self.names = tuple(number)
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.facet = np.fromiter((f for row in packed for f in row), np.int64)
+        self._row = np.repeat(np.arange(len(packed)), lengths)
+        held = np.bincount(self.facet, minlength=len(number))
+        self.share = held / max(1, len(packed))  # of all rows, by facet
+
+    def of(self, row: int) -> Int[np.ndarray, "held"]:
+        """The facets that one row has."""
+        return self.facet[self.offsets[row] : self.offsets[row + 1]]
+
+    def taste(self, rows: Sequence[int]) -> Float[np.ndarray, "facets"]:
+        """How much more often each facet comes in `rows` than by chance: log of the ratio.
+
+        Pulled towards 0 by SMOOTHING; all 0 without rows.
+        """
+        held = Counter(f for row in rows for f in self.of(row).tolist())
+        found = np.zeros(len(self.names))
+        if held:
+            found[list(held)] = list(held.values())
+        expected = np.maximum(self.share, 1e-9)
+        return np.log((found + SMOOTHING * expected) / ((len(rows) + SMOOTHING) * expected))
+
+    def score(self, taste: Float[np.ndarray, "facets"]) -> Float[np.ndarray, "rows"]:
+        """Sum of the tastes for what each row holds; 0 for a row without facets."""
+        total = np.bincount(self._row, taste[self.facet], minlength=len(self.offsets) - 1)
+        return total.astype(np.float64)
+
+    def dense(self, rows: Int[np.ndarray, "chosen"]) -> Bool[np.ndarray, "chosen facets"]:
+        """Which of the given rows holds which facet."""
+        out = np.zeros((len(rows), len(self.names)), bool)
+        for place, row in enumerate(rows.tolist()):
+            out[place, self.of(row)] = True
+        return out
+
+    def shared(self, row: int, past: Sequence[int]) -> tuple[Facet, list[int]] | None:
+        """The facet that best links a row to a user's past, with the past rows that hold it.
+
+        The best one is held often by the past and rarely by all videos.
+        """
+        mine = set(self.of(row).tolist())
+        links: dict[int, list[int]] = {}
+        for other in dict.fromkeys(past):
+            for facet in self.of(other).tolist():
+                if facet in mine and other != row:
+                    links.setdefault(facet, []).append(other)
+        if not links:
+            return None
+        best = max(links, key=lambda f: (len(links[f]) * -np.log(self.share[f]), -f))
+        return self.names[best], links[best]
+
+
+def facets_of(
+    answer: Mapping[str, object], hashtags: str | None = None, creator: str | None = None
+) -> list[Facet]:
+    """Facets of one video: short values of its notes, telling pairs of them, hashtags, creator."""
+    short = {field: value.strip() for field, value in answer.items() if isinstance(value, str)}
+    said = {f: v for f, v in short.items() if v.lower() not in SILENT and len(v) <= LONGEST}
+    out = [Facet(pair, (said[pair[0]], said[pair[1]])) for pair in PAIRS if set(pair) <= set(said)]
+    out += [Facet((field,), (value,)) for field, value in said.items() if field != "count"]
+    out += [Facet(("hashtag",), (tag,)) for tag in tags_of(hashtags)]
+    if creator:
+        out.append(Facet(("creator",), (creator[:LONGEST],)))
+    return out
+
+
+def tags_of(hashtags: str | None) -> list[str]:
+    """`["#cats", "#fun"]` from "#cats #fun", "cats, fun" and the like; each once."""
+    words = (word.lstrip("#")[:LONGEST] for word in (hashtags or "").replace(",", " ").split())
+    return list(dict.fromkeys("#" + word for word in words if word))

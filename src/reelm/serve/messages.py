@@ -1,0 +1,125 @@
+"""Bodies of the HTTP interface. Everything a client sends is checked here, before the engine."""
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from reelm.serve.store import StoredEvent
+
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""User, video, event and feed ids: any text without control characters."""
+MAX_EVENTS = 1000
+MAX_PORTION = 1000.0
+LATEST = 4102444800.0
+"""Seconds UTC; the year 2100, so that milliseconds sent by mistake are refused."""
+
+
+class Strict(BaseModel):
+    """Unknown fields are errors, so that a misspelt one is not lost."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class EventIn(Strict):
+    """One thing a user did."""
+
+    event_id: Id
+    """Chosen by the client; sending the same id again changes nothing."""
+    type: Literal["watch", "like", "unlike", "share", "skip"]
+    """skip is "not for me"; a clip that was merely swiped away is a watch with a small portion."""
+    user_id: Id
+    item_id: Id
+    timestamp: float | None = Field(default=None, ge=0, le=LATEST, allow_inf_nan=False)
+    """Seconds UTC; now if left out."""
+    portion: float | None = Field(default=None, ge=0, le=MAX_PORTION, allow_inf_nan=False)
+    """Played time over duration, 0..1, more with replays; needed by watch, not by the others."""
+    feed_id: Id | None = None
+    """The feed that showed it."""
+
+    @model_validator(mode="after")
+    def _portion_fits(self) -> "EventIn":
+        if (self.type == "watch") != (self.portion is not None):
+            raise ValueError("watch needs a portion, other types have none")
+        return self
+
+    def stored(self) -> StoredEvent:
+        """The same in the store's words."""
+        at = time.time() if self.timestamp is None else self.timestamp
+        names = (self.event_id, self.user_id, self.item_id, self.type)
+        return StoredEvent(*names, at, self.portion, self.feed_id)
+
+
+class Events(Strict):
+    """A batch; stored all or none."""
+
+    events: list[EventIn] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class Recorded(BaseModel):
+    """What became of a batch."""
+
+    stored: int
+    repeated: int
+    """Events whose id was there already."""
+
+
+class FeedItem(BaseModel):
+    """One place of a feed."""
+
+    item_id: str
+    score: float
+    """Compares within one source only."""
+    source: Literal["model", "new", "fallback"]
+    reason: str
+    facts: dict[str, str]
+    """What the reason rests on: field to value, true of this video and of those in `because`."""
+    because: list[str]
+    """Videos of the user's past that the reason speaks of."""
+    title: str | None
+    hashtags: list[str]
+    creator: str | None
+    video_url: str | None
+    """None where the catalogue has no file."""
+    duration_s: float | None
+    poster: str | None = None
+
+
+class FeedPage(BaseModel):
+    """Part of a feed."""
+
+    feed_id: str
+    items: list[FeedItem]
+    next_cursor: str | None
+    """Give it back for the next page; None at the end."""
+
+
+class Similar(BaseModel):
+    """One line of a list of similar videos."""
+
+    item_id: str
+    score: float
+    title: str | None
+
+
+class VideoFacts(BaseModel):
+    """All that may be told of a video."""
+
+    item_id: str
+    title: str | None
+    facts: dict[str, Any]
+    """Catalogue values that are known."""
+    notes: dict[str, Any]
+    """What the models said of it."""
+    provenance: list[dict[str, Any]]
+    """For each notes folder: prompt, model, weights, settings."""
+    watched: int
+    """Interactions with it in training; 0 is a video that training never saw."""
+    video_url: str | None
+
+
+class UserIds(BaseModel):
+    """Some users that training knows."""
+
+    users: list[str]
+    total: int

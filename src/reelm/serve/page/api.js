@@ -1,0 +1,100 @@
+// Speaks to the service. Events wait in an outbox until the service has them; ids make resending
+// harmless.
+
+const OUTBOX = "reelm.outbox";
+const BATCH = 200;
+
+async function ask(path, options) {
+  const answer = await fetch(path, options);
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) {
+    const error = new Error(body.error ?? `the service answered ${answer.status}`);
+    error.status = answer.status;
+    throw error;
+  }
+  return body;
+}
+
+export function feed(user, { n, cursor, again }) {
+  const query = new URLSearchParams({ n });
+  if (cursor) query.set("cursor", cursor);
+  if (again) query.set("again", "true");
+  return ask(`/v1/feed/${encodeURIComponent(user)}?${query}`);
+}
+
+export const video = (id) => ask(`/v1/videos/${encodeURIComponent(id)}`);
+
+export const users = (n) => ask(`/v1/users?n=${n}`);
+
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Outbox {
+  constructor(onSent = () => {}) {
+    this.onSent = onSent;
+    this.waiting = read();
+    this.sending = Promise.resolve();
+  }
+
+  add(event) {
+    const whole = { event_id: newId(), timestamp: Date.now() / 1000, ...event };
+    this.waiting.push(whole);
+    this.save();
+    this.onSent(whole);
+  }
+
+  // Send all that waits, in order; resolves when nothing waits or the service is away.
+  flush() {
+    this.sending = this.sending.then(() => this.post()).catch(() => {});
+    return this.sending;
+  }
+
+  async post() {
+    while (this.waiting.length) {
+      const batch = this.waiting.slice(0, BATCH);
+      try {
+        await ask("/v1/events", {
+          method: "POST",
+          keepalive: true,
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ events: batch }),
+        });
+      } catch (error) {
+        if (error.status !== 422) throw error; // away: keep them. 422: never will be taken
+      }
+      this.drop(batch);
+    }
+  }
+
+  // For a page that is going away: hand over without waiting for the answer.
+  hand() {
+    const batch = this.waiting.slice(0, BATCH);
+    if (!batch.length) return;
+    const body = new Blob([JSON.stringify({ events: batch })], { type: "application/json" });
+    navigator.sendBeacon("/v1/events", body); // still in the outbox: resent later, stored once
+  }
+
+  drop(batch) {
+    const gone = new Set(batch.map((event) => event.event_id));
+    this.waiting = this.waiting.filter((event) => !gone.has(event.event_id));
+    this.save();
+  }
+
+  save() {
+    try {
+      localStorage.setItem(OUTBOX, JSON.stringify(this.waiting));
+    } catch {
+      // no storage: events still go out from memory
+    }
+  }
+}
+
+function read() {
+  try {
+    return JSON.parse(localStorage.getItem(OUTBOX) ?? "[]");
+  } catch {
+    return [];
+  }
+}

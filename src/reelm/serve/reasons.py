@@ -1,0 +1,63 @@
+"""Why a video is in a feed, in one sentence that cites notes and events that exist."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reelm.serve.past import Past
+from reelm.serve.videos import Videos
+
+VERBS = {"watch": "watched", "rating": "rated"}
+"""Kind of event to what its user did; of other kinds we say "chose"."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence and what it rests on."""
+
+    sentence: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Field to value, as said of this video and of those in `because`."""
+    because: tuple[str, ...] = ()
+    """Videos of the user's past that share these facts, newest first."""
+
+
+class Reasons:
+    """Writes the sentences; says only what the columns in front of it say."""
+
+    def __init__(self, videos: Videos, kinds: Collection[str]) -> None:
+        """`kinds` are the events of the log, which decide between watched, rated and chose."""
+        self._videos = videos
+        self._verb = next((VERBS[kind] for kind in VERBS if kind in kinds), "chose")
+        self._noun = "clip" if videos.has_files else "video"
+
+    def of(self, source: str, row: int, past: Past) -> Reason:
+        """The reason for a row that came from "model", "new" or "fallback"."""
+        if source == "fallback":
+            return Reason(self._popular(row))
+        opening = "New here, and you" if source == "new" else "Because you"
+        link = self._videos.facets.shared(row, past.rows)
+        if link is None:
+            return Reason(self._unlinked(source, past))
+        facet, rows = link
+        sentence = f"{opening} {self._did(rows, past)} {self._many(len(rows))} {facet.phrase()}."
+        because = tuple(self._videos.ids[r] for r in reversed(rows))
+        return Reason(sentence, dict(zip(facet.fields, facet.values, strict=True)), because)
+
+    def _unlinked(self, source: str, past: Past) -> str:
+        if source == "new":
+            return "New here: nobody had seen it when the model was trained."
+        return f"Predicted from the last {self._many(len(past.rows))} you {self._verb}."
+
+    def _popular(self, row: int) -> str:
+        count = int(self._videos.counts[row])
+        if not count:
+            return "Something fresh: it was not in the log yet."
+        return f"Popular: {self._verb} {'once' if count == 1 else f'{count:,} times'} in the log."
+
+    def _did(self, rows: Sequence[int], past: Past) -> str:
+        if past.liked.issuperset(rows):
+            return "liked"
+        return "finished" if past.finished.issuperset(rows) else self._verb
+
+    def _many(self, count: int) -> str:
+        return f"a {self._noun}" if count == 1 else f"{count} {self._noun}s"

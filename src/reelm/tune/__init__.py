@@ -1,0 +1,176 @@
+"""Verb: train a tiny LLaVA on rendered clips, from nothing to a checkpoint folder.
+
+The two stages of LLaVA (alignment of the projector, then instruction tuning) stand on two that a
+model without a past needs first: a vision tower that sees and a language model that can write.
+
+Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, section 4.2.
+Departures: tower and language model are trained here, not taken from CLIP and Vicuna; movement
+and sound are shown as pictures; stage 1 reads projected tokens with the word embeddings instead
+of running the language model; a last short stage trains the tower too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PositiveInt
+
+from reelm import files
+from reelm.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reelm.tune.language import LanguageConfig
+    from reelm.tune.model import SizeConfig
+    from reelm.tune.vision import VisionConfig
+
+log = logging.getLogger(__name__)
+VERSION = 1
+UNSEEN = 1_000_003  # added to the seed: clips that are only looked at, never trained on
+
+
+class TuneConfig(Config):
+    """Section [tune]."""
+
+    clips: PositiveInt = 6000
+    """Clips rendered, encoded and decoded again for training."""
+    sheets: PositiveInt = 12000
+    """Grounding sheets drawn for the vision tower."""
+    unseen: PositiveInt = 400
+    """Clips kept aside to watch the vision tower's progress."""
+    seed: int = 0
+    """Of the clips, the sheets and the start weights."""
+    workers: PositiveInt = 2
+    """Processes that render."""
+    threads: PositiveInt = 2
+    """Threads of the training itself."""
+    report_every: PositiveInt = Field(default=500)
+    """Steps between two lines of log.jsonl."""
+
+
+class Progress:
+    """Writes one JSON line per stage event, with wall and processor seconds."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path, self.every = folder / "log.jsonl", every
+        self.started, self.stage, self.mean = time.process_time(), "", 0.0
+
+    def begin(self, stage: str) -> None:
+        """Name the stage that the next lines belong to."""
+        self.stage, self.started, self.mean = stage, time.process_time(), 0.0
+
+    def line(self, **facts: Any) -> None:
+        """Append one line."""
+        spent = round(time.process_time() - self.started, 1)
+        row = {"stage": self.stage, "cpu_s": spent, "at": round(time.time(), 1), **facts}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        log.info("%s", row)
+
+    def __call__(self, step: int, loss: float) -> None:
+        """Once per update; the loss is smoothed over about fifty."""
+        self.mean = loss if step == 0 else 0.98 * self.mean + 0.02 * loss
+        if step % self.every == 0:
+            self.line(step=step, loss=round(self.mean, 4))
+
+
+def tune(
+    config: TuneConfig,
+    size: SizeConfig,
+    vision: VisionConfig,
+    language: LanguageConfig,
+    out: Path,
+) -> Path:
+    """Render, train and write `out/model`, a checkpoint folder; run it again to resume by stage.
+
+    Rendered material and the weights after each stage stay in `out`, named by everything that
+    could change them.
+    """
+    import torch
+
+    from reelm.tune import model as tiny
+    from reelm.tune import rendered, sheets
+
+    torch.set_num_threads(config.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    progress = Progress(out, config.report_every)
+    started = time.time()
+    progress.begin("render")
+    clips = rendered.prepare(out / "material", config.seed, config.clips, config.workers)
+    unseen = rendered.prepare(out / "material", config.seed + UNSEEN, config.unseen, config.workers)
+    drawn = sheets.prepare(out / "material", config.seed, config.sheets, config.workers)
+    progress.line(clips=len(clips), sheets=len(drawn))
+    model, processor = tiny.build(size, config.seed)
+    progress.line(weights=sum(p.numel() for p in model.parameters()))
+    settings = {"tune": config, "size": size, "vision": vision, "language": language}
+    plain = {name: part.model_dump() for name, part in settings.items()}
+    stages = _stages(model, processor, clips, unseen, drawn, vision, language, progress)
+    material = {name: plain["tune"][name] for name in ("clips", "sheets", "seed")}
+    key = files.key("tune", VERSION, {"material": material, "size": plain["size"]}, {})
+    for number, (name, stage) in enumerate(stages):
+        key = files.key(name, VERSION, plain["vision" if number == 0 else "language"], {"on": key})
+        _stage(out / f"stage-{number}-{name}-{key}.safetensors", name, stage, model, progress)
+    facts = {"settings": plain, "seconds": round(time.time() - started)}
+    tiny.save(out / "model", model, processor, facts)
+    return files.finish(out, stage="tune", version=VERSION, key=key, **facts)
+
+
+def _stage(
+    path: Path, name: str, stage: Callable[[], None], model: Any, progress: Progress
+) -> None:
+    """Run one stage, or load what it left; each starts from its own seed so that both agree."""
+    import torch
+    from safetensors.torch import load_model, save_model
+
+    progress.begin(name)
+    if path.exists():
+        load_model(model, path)
+        progress.line(resumed=path.name)
+        return
+    torch.manual_seed(1)
+    model.train()
+    stage()
+    with files.atomic(path) as tmp:
+        save_model(model, str(tmp))
+    progress.line(done=path.name)
+
+
+def _stages(
+    model: Any, processor: Any, clips: Any, unseen: Any, drawn: Any,
+    vision: VisionConfig, language: LanguageConfig, progress: Progress,
+) -> list[tuple[str, Callable[[], None]]]:  # fmt: skip
+    """The five stages in order, as calls without arguments."""
+    from reelm.tune import language as words
+    from reelm.tune import vision as sight
+
+    writer = words.Writer(processor.tokenizer)
+    tower = model.model.vision_tower
+    kept: list[Any] = []
+
+    def seen() -> Any:  # looked at once, when the first stage that needs it runs
+        if not kept:
+            kept.append(words.look(tower, clips))
+        return kept[0]
+
+    def see() -> None:
+        def report(step: int, loss: float) -> None:
+            progress(step, loss)
+            if step % (4 * progress.every) == 0 and step:
+                progress.line(step=step, **sight.accuracy(teacher, unseen))
+
+        teacher = sight.Teacher.of(tower)
+        sight.train_vision(teacher, clips, drawn, vision, report)
+        progress.line(unseen=len(unseen), **sight.accuracy(teacher, unseen))
+
+    return [
+        ("vision", see),
+        ("text", lambda: words.train_text(model, writer, language, progress)),
+        ("align", lambda: words.train_align(model, writer, seen(), clips, language, progress)),
+        ("instruct", lambda: words.train_instruct(model, writer, seen(), language, progress)),
+        ("joint", lambda: words.train_joint(model, writer, clips, language, progress)),
+    ]

@@ -1,0 +1,98 @@
+"""The house rules that a machine can check: floors, tables of contents, sizes, help without torch."""
+
+import ast
+import resource
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import reelm
+from reelm.models import MODELS, find
+from reelm.models.base import Ranker, Recommender, Retriever
+
+HOUSE = Path(reelm.__file__).parent
+ROOT = HOUSE.parents[1]
+SOURCES = sorted(HOUSE.rglob("*.py"))
+PLURALS = {"models": "MODELS", "backends": "BACKENDS", "prompts": "PROMPTS", "encoders": "ENCODERS",
+           "formats": "FORMATS"}  # fmt: skip
+NOT_SIBLINGS = {"__init__", "base"}
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text())
+    return [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_floors():
+    tool = Path(sys.executable).parent / "lint-imports"
+    run = subprocess.run(
+        [tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("plural", sorted(PLURALS))
+def test_the_table_of_contents_lists_every_sibling(plural):
+    table = getattr(import_module(f"reelm.{plural}"), PLURALS[plural])
+    listed = {path.partition(":")[0].rpartition(".")[2] for path in table.values()}
+    present = {p.stem for p in (HOUSE / plural).glob("*.py")} - NOT_SIBLINGS
+    assert listed == present
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_models_are_leaves(name):
+    parents = {c for c in find(name).__mro__[1:] if issubclass(c, Recommender)}
+    assert parents <= {Recommender, Retriever, Ranker}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_models_name_their_source_and_departures(name):
+    text = sys.modules[find(name).__module__].__doc__ or ""
+    assert "\nSource: " in text and "\nDepartures:" in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_no_room_is_too_large(path):
+    lengths = {f.name: f.end_lineno - f.lineno + 1 for f in functions(path) if f.end_lineno}
+    assert len(path.read_text().splitlines()) <= 400
+    assert max(lengths.values(), default=0) <= 60, lengths
+
+
+def test_most_functions_are_short():
+    lengths = sorted(
+        f.end_lineno - f.lineno + 1 for path in SOURCES for f in functions(path) if f.end_lineno
+    )
+    assert lengths[len(lengths) // 2] < 12
+
+
+def test_nothing_is_left_undone():
+    words = ("TODO", "FIXME", "XXX", "NotImplementedError")
+    found = [f"{p.relative_to(HOUSE)}: {w}" for p in SOURCES for w in words if w in p.read_text()]
+    assert not found
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; from reelm.cli import app; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        "heavy = {'torch', 'transformers', 'polars', 'av', 'PIL', 'numpy'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_help_is_quick():
+    """In processor seconds, which a busy machine does not stretch; the best of three."""
+    reelm_command = Path(sys.executable).parent / "reelm"
+
+    def spent() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([reelm_command, "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(spent() for _ in range(3)) < 0.5

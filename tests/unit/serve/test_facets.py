@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from reelm.serve.facets import Facet, Facets, facets_of, tags_of
+
+RED_CAT = {"subject": "cat", "colour": "red", "word": "none", "count": "2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "values", "phrase"),
+    [
+        (("colour", "subject"), ("red", "cat"), "with a red cat"),
+        (("colour", "subject"), ("orange", "cat"), "with an orange cat"),
+        (("tempo", "instrument"), ("slow", "piano"), "with slow piano music"),
+        (("motion",), ("spin",), "with spinning movement"),
+        (("word",), ("{0}",), "that say “{0}”"),
+        (("camera_angle",), ("low",), "with camera angle low"),
+        (("hashtag",), ("#food",), "tagged #food"),
+    ],
+)
+def test_phrases(fields, values, phrase):
+    assert Facet(fields, values).phrase() == phrase
+
+
+def test_what_says_nothing_is_no_facet():
+    found = facets_of(RED_CAT | {"mood": "x" * 41, "tempo": None})
+    assert {f.fields for f in found} == {("colour", "subject"), ("subject",), ("colour",)}
+
+
+def test_hashtags_in_any_form():
+    assert tags_of("#cats, fun  #fun,,#") == ["#cats", "#fun"]
+    assert tags_of(None) == []
+
+
+def world():
+    rows = [facets_of({"subject": s, "colour": c}) for s in ("cat", "car") for c in ("red", "blue")]
+    return Facets([[], *rows])
+
+
+def test_taste_prefers_more_of_the_same():
+    facets = world()
+    score = facets.score(facets.taste([1]))  # watched the red cat
+    assert score[1] > score[2] > score[4]  # red cat, blue cat, blue car
+    assert score[0] == 0
+
+
+def test_no_past_no_taste():
+    facets = world()
+    assert not facets.taste([]).any()
+
+
+def test_the_shared_facet_is_the_telling_one():
+    facets = Facets([facets_of(RED_CAT), facets_of(RED_CAT), facets_of({"subject": "cat"})])
+    facet, rows = facets.shared(0, [2, 1, 1])
+    assert (facet.values, rows) == (("red", "cat"), [1])
+    assert facets.shared(0, [0]) is None
+
+
+def test_dense_holds_the_same():
+    facets = world()
+    held = facets.dense(np.array([0, 3]))
+    assert held[0].sum() == 0
+    assert set(np.flatnonzero(held[1])) == set(facets.of(3).tolist())

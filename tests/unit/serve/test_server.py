@@ -1,0 +1,88 @@
+import json
+import socket
+import threading
+
+import httpx2
+import polars as pl
+import pytest
+
+from reelm import files
+from reelm.errors import BadData, ConfigError
+from reelm.serve.notes import load_notes
+from reelm.serve.server import running, serve, store_of
+
+from .conftest import answer, video
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "8.8.8.8"])
+def test_public_addresses_are_refused(engine, host):
+    with pytest.raises(ConfigError, match=r"no API keys.*127\.0\.0\.1"):
+        serve(engine, host)
+
+
+def test_names_are_refused(engine):
+    with pytest.raises(ConfigError, match="not an IP address"):
+        serve(engine, "example.org")
+
+
+def test_a_taken_port_is_said(engine):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port}.*--port"):
+            serve(engine, port=port)
+
+
+def test_it_answers_over_a_real_socket(engine):
+    with running(engine) as address:
+        assert httpx2.get(f"{address}/health/ready").json()["status"] == "ok"
+        assert len(httpx2.get(f"{address}/v1/feed/u3?n=4").json()["items"]) == 4
+        assert "server" not in httpx2.get(address).headers
+
+
+def test_concurrent_requests_for_one_page_agree(engine):
+    with running(engine) as address:
+        page = httpx2.get(f"{address}/v1/feed/u3?n=4").json()
+        answers = []
+
+        def ask():
+            params = {"n": 4, "cursor": page["next_cursor"]}
+            answers.append(httpx2.get(f"{address}/v1/feed/u3", params=params).json())
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) == 8
+    assert all(one == answers[0] for one in answers)
+
+
+def test_the_store_outlives_the_run(tmp_path):
+    assert store_of(tmp_path / "work/runs/a-1") == store_of(tmp_path / "work/runs/b-2")
+
+
+def notes_folder(folder, rows):
+    folder.mkdir()
+    table = pl.DataFrame(rows, schema={"video_id": pl.String, "answer": pl.String}, orient="row")
+    table.write_parquet(folder / "part-00000.parquet")
+    files.finish(folder, stage="annotate", inputs={"catalog": "/x/y"}, model="/models/pocket")
+    return folder
+
+
+def test_notes_are_merged_and_keep_their_provenance(tmp_path):
+    one = notes_folder(
+        tmp_path / "attributes-ab", [(video(7), json.dumps(answer(7))), ("bad", None)]
+    )
+    two = notes_folder(tmp_path / "caption-cd", [(video(7), '{"caption": "A cat."}')])
+    notes = load_notes([one, two])
+    assert notes.answers[video(7)] == answer(7) | {"caption": "A cat."}
+    assert notes.answers["bad"] == {}
+    assert [(p["prompt"], p["model"]) for p in notes.provenance] == [
+        ("attributes", "pocket"), ("caption", "pocket"),
+    ]  # fmt: skip
+    assert "/x/y" not in str(notes.provenance)
+
+
+def test_unfinished_notes_are_refused(tmp_path):
+    with pytest.raises(BadData, match="manifest"):
+        load_notes([tmp_path])
