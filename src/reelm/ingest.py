@@ -82,9 +82,19 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
         _write_feature(folder / "features" / name, ids, vectors)
     return files.finish(
         folder, stage=STAGE, version=VERSION, key=key, settings=settings, inputs=inputs,
-        rows=_counts(tables, videos, events), failed=quarantine.height, reasons=_reasons(quarantine),
-        mapping=dict(tables.mapping), features=sorted(tables.features), **meter.read(),
+        rows=_counts(tables, videos, events), failed=quarantine.height,
+        reasons=_reasons(quarantine), mapping=dict(tables.mapping),
+        features=sorted(tables.features), **meter.read(),
     )  # fmt: skip
+
+
+def summary(folder: Path) -> str:
+    """What came in, for people: counts, the mapping of columns, and what was set aside and why."""
+    facts = files.manifest(folder)
+    lines = [f"{name.replace('_', ' ')}: {count:,}" for name, count in facts["rows"].items()]
+    lines += [f"{ours} <- {theirs}" for ours, theirs in facts["mapping"].items()]
+    lines += [f"set aside: {count:,} {reason}" for reason, count in facts["reasons"].items()]
+    return "\n".join(lines)
 
 
 def _inputs(layout: Format, source: Path, options: ReadOptions) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def save(
     run: Run,
     folder: Path,
     sections: Mapping[str, config.Config],
-    epochs: Sequence[Mapping[str, float]],
+    epochs: Sequence[Mapping[str, float | int]],
     **facts: Any,
 ) -> Path:
     """Write a run's folder, its manifest last.
@@ -309,7 +309,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _card(
-    run: Run, values: Mapping[str, Any], rows: Sequence[Mapping[str, float]], facts: Mapping
+    run: Run, values: Mapping[str, Any], rows: Sequence[Mapping[str, float | int]], facts: Mapping
 ) -> str:
     """The run in words."""
     last = max(rows, key=lambda row: row.get("kept", 0), default={})

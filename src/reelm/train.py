@@ -30,7 +30,7 @@ VERSION = 1
 CHECKPOINT = "checkpoint.safetensors"
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
-Row = dict[str, float]
+Row = dict[str, float | int]
 
 
 class TrainConfig(Config):

@@ -1,4 +1,4 @@
-"""The documents tell the truth: generated pages are fresh, links lead somewhere, papers are all there."""
+"""The documents tell the truth: pages are fresh, links lead somewhere, papers are all there."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: floors, tables of contents, sizes, help without torch."""
+"""The house rules that a machine can check: floors, tables of contents, sizes, light help."""
 
 import ast
 import resource

@@ -92,7 +92,9 @@ class Transformers(Backend):
             self._identity = {
                 "backend": self.name,
                 "model": Path(name).name if local else name,
-                "weights": weights_hash(Path(name)) if local else self.model.config._commit_hash,
+                "weights": weights_hash(Path(name))
+                if local
+                else getattr(self.model.config, "_commit_hash", None),
                 "dtype": str(self.model.dtype).removeprefix("torch."),
                 "decoding": {
                     "greedy": True,

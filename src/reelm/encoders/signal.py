@@ -173,7 +173,7 @@ def _spectrum(sound: Float32[np.ndarray, "samples"]) -> np.ndarray:
     roll = place[np.searchsorted(share.cumsum(), 0.85).clip(max=len(place) - 1)]
     flat = np.exp(np.log(power).mean()) / power.mean()
     bands = np.log10(mel_bank(WINDOW, BANDS, SOUND_RATE) @ power + 1e-4)
-    return np.array([4 * (share @ place) - 1, 2 * roll - 1, 2 * flat - 1, *(bands / 2)])
+    return np.array([4 * (share @ place) - 1, 2 * roll - 1, 2 * flat - 1, *(bands / 2 + 1)])
 
 
 def _beat(sound: Float32[np.ndarray, "samples"]) -> np.ndarray:

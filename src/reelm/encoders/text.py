@@ -60,7 +60,9 @@ class Text(Encoder):
         self._model = model.eval().to(self.device)
         self.dim = model.config.hidden_size
         local = Path(source).is_dir()
-        self._weights = folder_hash(Path(source)) if local else model.config._commit_hash
+        self._weights = (
+            folder_hash(Path(source)) if local else getattr(model.config, "_commit_hash", None)
+        )
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[str]) -> Float32[np.ndarray, "inputs dim"]:

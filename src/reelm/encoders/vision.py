@@ -120,7 +120,8 @@ class Vision(Encoder):
             1 if getattr(config, "vision_feature_select_strategy", "full") == "default" else 0
         )
         self._width: int = config.vision_config.hidden_size
-        self._shape, self._commit = config.vision_config.to_dict(), config._commit_hash
+        self._shape = config.vision_config.to_dict()
+        self._commit = getattr(config, "_commit_hash", None)
 
     def _seen(self, some: Sequence[Picture]) -> Float[Tensor, "pictures width"]:
         """The states that the language model would be given, averaged over places."""

@@ -83,7 +83,7 @@ def _similarity(data: Dataset, neighbours: int | None) -> Any:
     """Cosines between the columns of the binary user-item matrix, without the diagonal."""
     users, items = len(data.users), len(data.items)
     chosen: Any = sparse.csr_matrix(
-        (np.ones(len(data), np.float32), data.item, data.offsets), (users, items)
+        (np.ones(len(data), np.float32), data.item, data.offsets), (users, items), copy=True
     )
     chosen.sum_duplicates()
     chosen.data[:] = 1.0
