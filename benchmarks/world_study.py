@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from reelm.ingest import IngestConfig, ingest
 
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends import find as find_backend
@@ -27,6 +26,7 @@ from reelm.data.tables import Features, read_catalog, read_features
 from reelm.encode import EncodeConfig, encode
 from reelm.encoders import find as find_encoder
 from reelm.evaluate import evaluate
+from reelm.ingest import IngestConfig, ingest
 from reelm.models.base import Retriever
 from reelm.models.sasrec import SASRecConfig
 from reelm.prompts import find as find_prompt

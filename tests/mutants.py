@@ -8,24 +8,32 @@
 Nothing in the checkout is changed. Ends with 1 if a fault survives or no longer fits.
 """
 
+# ruff: noqa: T201 - a command line tool
+
 import argparse
+import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = Path("src") / "reelm"
 LIMIT_S = 300
 """A fault may make the package hang: a run that takes longer counts as a failure of a test."""
+SLOW = ("torch", "torch._dynamo", "scipy.sparse")
+"""What is imported once, before the forks; nothing that starts threads or that pytest rewrites."""
 SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", "_scratch*")
 
 
@@ -80,27 +88,42 @@ def copy(root: Path) -> None:
 
 
 def run(root: Path, tests: Sequence[str]) -> tuple[int | None, str]:
-    """pytest's exit status, None if it took too long, and the name of the first failure."""
-    wanted = [str(Path("tests") / test) for test in tests]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-    environment = os.environ | {
-        "PYTHONPATH": str(root / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a stale .pyc would hide the next fault
-        "OMP_NUM_THREADS": "1",
-    }
+    """pytest's exit status, None if it took too long, and the name of the first failure.
+
+    A fork of this process, which has imported torch already: that is most of a short test run.
+    """
     with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(
-            [*command, "-m", "not gpu and not browser", *wanted], cwd=root, env=environment,
-            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            status: int | None = process.wait(LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = None
+        child = os.fork()
+        if not child:
+            _be_pytest(root, [str(Path("tests") / test) for test in tests], out.fileno())
+        status, begun = None, time.monotonic()
+        while status is None and time.monotonic() - begun < LIMIT_S:
+            time.sleep(0.05)
+            done, code = os.waitpid(child, os.WNOHANG)
+            status = os.waitstatus_to_exitcode(code) if done else None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # and whatever the tests left running
+        if status is None:
+            os.waitpid(child, 0)
         out.seek(0)
         return status, _first_failure(out.read())
+
+
+def _be_pytest(root: Path, tests: list[str], out: int) -> NoReturn:
+    """In the child: run the tests on the copy and end."""
+    status = 2
+    try:
+        os.setsid()
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(root)
+        sys.path.insert(0, str(root / "src"))
+        os.environ["PYTHONPATH"] = str(root / "src")  # for the children of the tests
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        status = int(pytest.main([*options, "-m", "not gpu and not browser", *tests]))
+        sys.stdout.flush()
+    finally:
+        os._exit(status)
 
 
 def _first_failure(said: str) -> str:
@@ -112,7 +135,7 @@ def _first_failure(said: str) -> str:
 
 
 def try_one(mutant: Mutant, root: Path) -> tuple[str, str]:
-    """"caught", "SURVIVED" or "UNCLEAR", and the test that failed or why it is unclear."""
+    """ "caught", "SURVIVED" or "UNCLEAR", and the test that failed or why it is unclear."""
     path = root / PACKAGE / mutant.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace(mutant.find, mutant.replace), encoding="utf-8")
@@ -130,6 +153,10 @@ def try_one(mutant: Mutant, root: Path) -> tuple[str, str]:
 
 def hunt(chosen: Sequence[Mutant]) -> int:
     """Try the faults and print a line for each; how many were not caught."""
+    sys.dont_write_bytecode = True  # a stale .pyc would hide the next fault
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    for name in SLOW:
+        import_module(name)
     with tempfile.TemporaryDirectory(prefix="reelm-mutants-") as folder:
         root = Path(folder)
         copy(root)

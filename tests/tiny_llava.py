@@ -1,8 +1,9 @@
-"""Tiny LLaVA checkpoints with random weights, made in a second: real classes, no download."""
+"""Tiny LLaVA checkpoints with random weights, and requests for them: real classes, no download."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -15,12 +16,17 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from reelm.backends.base import Request, show
+from reelm.media.views import Picture
+from reelm.prompts.base import closed
+
 SIDE, PATCH = 32, 16
 VOCABULARY = {
     "subject": ("cat", "fish", "hot dog"),
     "colour": ("red", "blue"),
     "count": ("1", "2", "3"),
 }
+FACTS = closed({k: {"type": "string", "enum": list(v)} for k, v in VOCABULARY.items()})
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
@@ -121,3 +127,20 @@ def save(folder: Path, about: dict | None = None, seed: int = 0) -> Path:
     if about is not None:
         (folder / "reelm.json").write_text(json.dumps(about))
     return folder
+
+
+def pixels(seed: int, side: int = SIDE) -> np.ndarray:
+    """Random levels, [side side 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def ask(
+    seed: int,
+    schema: dict | None = None,
+    pictures: int = 2,
+    words: int = 1,
+    max_tokens: int = 60,
+) -> Request:
+    """A request about random pictures; `words` makes its question longer."""
+    shown = [Picture(f"Frame {n + 1}", pixels(100 * seed + n)) for n in range(pictures)]
+    return Request(f"v{seed}", show(shown, "What" + " is" * words + "?"), schema, max_tokens)

@@ -199,8 +199,8 @@ def _must_come_through(number: int, outcomes: Sequence[Answer | Failure]) -> Non
     if len(lost) == len(asked) >= FEW:
         raise BackendError(
             lost[0].kind,
-            f"nothing of part {number} came through ({lost[0].message}). What was answered before is "
-            "kept; see to the server, then run the same command again.",
+            f"nothing of part {number} came through ({lost[0].message}). What was answered before "
+            "is kept; see to the server, then run the same command again.",
         )
 
 

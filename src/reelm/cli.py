@@ -252,7 +252,7 @@ def tune(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     raw = _raw(settings, sets)
     parts = [_section(name, raw) for name in ("tune", "size", "vision", "language")]
-    _made(verb.tune(*parts, out) / "model")
+    _made(verb.tune(verb.Settings(*parts), out) / "model")
 
 
 @app.command()

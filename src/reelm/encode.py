@@ -27,7 +27,7 @@ ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.S
 class EncodeConfig(DecodeConfig):
     """Section [encode]."""
 
-    reads: str = "title"
+    input: str = "title"
     """What encoders of text read: title (with hashtags), notes, title+notes, or a column of the
     catalogue's videos."""
     part: PositiveInt = 256
@@ -59,18 +59,18 @@ def encode(
     """Fill `work/features/<encoder>-<key>` and return it. Run it again to go on after a kill.
 
     Args:
-        notes: a finished notes folder, for `reads = "notes"` and `"title+notes"`.
+        notes: a finished notes folder, for `input = "notes"` and `"title+notes"`.
 
     Raises:
         MissingInput: notes are to be read and none were given.
-        ConfigError: `reads` names neither a way to read nor a column.
+        ConfigError: `input` names neither a way to read nor a column.
         StaleFolder: another process is filling the same folder.
     """
     text = encoder.reads == "text"
-    tasks = _texts(catalog, config.reads, notes) if text else _files(catalog)
+    tasks = _texts(catalog, config.input, notes) if text else _files(catalog)
     tasks = tasks[: config.limit]
     kept = {"part"} if text else {"part", "seconds", "memory_mb", "longest"}
-    settings = config.model_dump(include=kept) | ({"reads": config.reads} if text else {})
+    settings = config.model_dump(include=kept) | ({"input": config.input} if text else {})
     seen = [(task.ids, task.source if text else task.source.sha256) for task in tasks]
     inputs = {
         "encoder": encoder.identity(),
@@ -181,7 +181,7 @@ def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
     if reads not in ("title", "notes", "title+notes"):
         if reads not in table.columns:
             raise ConfigError(
-                f"encode.reads: {reads!r} is not title, notes, title+notes or a column of "
+                f"encode.input: {reads!r} is not title, notes, title+notes or a column of "
                 f"{catalog.folder}; columns: {', '.join(table.columns)}."
             )
         texts = [str(value or "").strip() for value in table[reads].to_list()]
@@ -215,7 +215,7 @@ def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
     if "notes" not in reads:
         return {}
     if notes is None:
-        raise MissingInput(f"encode with reads = {reads!r}", "notes", (), "reelm annotate")
+        raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
     table = read_notes(notes).filter(pl.col("answer").is_not_null())
     pairs = zip(table["video_id"], table["answer"], strict=True)

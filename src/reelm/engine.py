@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -105,6 +105,7 @@ class Decoder:
         return [self._store.get(v.sha256) for v in wanted]
 
 
+@runtime_checkable
 class Stage(Protocol[Task, L]):
     """What `run` asks of a stage."""
 

@@ -29,6 +29,22 @@ def sampled_softmax(
     return (logits.logsumexp(1) - positive).mean()
 
 
+def shared_softmax(
+    states: Float[Tensor, "rows dim"],
+    chosen: Float[Tensor, "rows dim"],
+    drawn: Float[Tensor, "negatives dim"],
+    items: tuple[Int[Tensor, "rows"], Int[Tensor, "negatives"]],
+) -> Float[Tensor, ""]:
+    """`sampled_softmax` of dot products with `states`, against drawn items that all rows share.
+
+    The gradient is worked out tile by tile together with the loss, so that logits stay in cache.
+
+    Args:
+        items: the items whose vectors `chosen` and `drawn` are.
+    """
+    return _TiledSampled.apply(states, chosen, drawn, *items)
+
+
 def softmax(
     states: Float[Tensor, "rows dim"],
     items: Float[Tensor, "items dim"],
@@ -61,8 +77,9 @@ class _TiledSoftmax(torch.autograd.Function):
         for at in range(0, len(states), TILE):
             rows, goal = states[at : at + TILE], target[at : at + TILE, None]
             logits = rows @ items.T
-            total += (logits.logsumexp(1) - logits.gather(1, goal)[:, 0]).sum()
-            slope = logits.softmax(1)
+            whole = logits.logsumexp(1, keepdim=True)
+            total += (whole - logits.gather(1, goal)).sum()
+            slope = logits.sub_(whole).exp_()
             slope.scatter_add_(1, goal, slope.new_full(goal.shape, -1.0))
             to_states[at : at + TILE] = slope @ items
             to_items += slope.T @ rows
@@ -73,3 +90,31 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor, None]:
         to_states, to_items = ctx.saved_tensors
         return above[0] * to_states, above[0] * to_items, None
+
+
+class _TiledSampled(torch.autograd.Function):
+    """Sampled softmax whose backward pass was already done in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, chosen: Tensor, drawn: Tensor, goal: Tensor, item: Tensor
+    ) -> Tensor:
+        total = states.new_zeros(())
+        slopes = torch.empty_like(states), torch.empty_like(chosen), torch.zeros_like(drawn)
+        shared = drawn.detach().requires_grad_()
+        for at in range(0, len(states), TILE):
+            tile = slice(at, at + TILE)
+            with torch.enable_grad():
+                rows, own = (t[tile].detach().requires_grad_() for t in (states, chosen))
+                same = goal[tile, None] == item
+                mean = sampled_softmax((rows * own).sum(1), rows @ shared.T, same)
+                loss = mean * (len(rows) / len(states))
+            slopes[0][tile], slopes[1][tile], part = torch.autograd.grad(loss, (rows, own, shared))
+            slopes[2].add_(part)
+            total += loss.detach()
+        ctx.save_for_backward(*slopes)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        return *(above[0] * slope for slope in ctx.saved_tensors), None, None

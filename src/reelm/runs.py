@@ -119,7 +119,7 @@ class Run:
         for at in range(0, len(users), step):
             some = list(users[at : at + step])
             histories = [self.history(user) for user in some]
-            scores = self.score(histories, some).float().cpu()
+            scores = self.score(histories, some).float().cpu().clone()  # to be changed
             allowed = torch.ones_like(scores, dtype=torch.bool)
             allowed[:, 0] = False
             for row, history in enumerate(histories if filter_viewed else []):
@@ -149,7 +149,8 @@ class Run:
         videos = list(videos)
         rows = torch.tensor([self.item_rows.get(video, 0) for video in videos], dtype=torch.long)
         with torch.inference_mode():
-            scores = self.model.similar(rows.to(self.model.counts.device)).float().cpu().clone()
+            scores = self.model.similar(rows.to(self.model.counts.device)).float().cpu()
+        scores = scores.clone()  # outside, so that it may be changed
         allowed = torch.ones_like(scores, dtype=torch.bool)
         allowed[:, 0] = False
         allowed[torch.arange(len(rows)), rows] = False

@@ -139,7 +139,7 @@ def test_beats_popularity_where_there_is_something_to_learn(case, two_tastes):
     split = leave_last_two(two_tastes)
     found = evaluate(train.fit(split, *case, LEARN), split.test, ("mixed",), (3,))
     floor = evaluate(train.fit(split, "popularity"), split.test, ("mixed",), (3,))
-    assert found["recall@3"] > floor["recall@3"] + 0.3
+    assert found["recall@3"] > max(0.8, floor["recall@3"])
 
 
 def test_a_score_that_is_not_finite_is_an_error(model, two_tastes):

@@ -64,7 +64,7 @@ class Transformers(Backend):
         self.model = _model(config, self.device)
         self.inputs = Inputs(load_processor(config.model, config.revision))
         about = _about(config.model)
-        self.view = View(**about["view"]) if about.get("view") else View()
+        self.view = View.of(about.get("view") or {})
         known = about.get("vocabulary")
         self.vocabulary = {k: tuple(v) for k, v in known.items()} if known else None
         self._phrases: dict[str, str] = about.get("phrases") or {}

@@ -1,9 +1,8 @@
 """Frames of any types into the tables of a catalogue; rows that do not make sense set aside."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
@@ -32,6 +31,10 @@ class Cleaned:
     mapping: dict[str, str]
 
 
+Cleaner = Callable[[pl.DataFrame, Path, Mapping[str, str]], Cleaned]
+"""What `events`, `videos` and `users` have in common."""
+
+
 def events(
     frame: pl.DataFrame,
     path: Path,
@@ -53,21 +56,7 @@ def events(
         frame.drop(ROW).columns, columns.LOG, wanted or {}, ("user_id", "video_id"), path
     )
     take = {role: frame[column] for role, column in found.items()}
-    times, time_unit = seconds(take.get("timestamp"), frame.height)
-    raw = pl.DataFrame(
-        {
-            ROW: frame[ROW],
-            "user_id": identifier(take["user_id"]),
-            "video_id": identifier(take["video_id"]),
-            "timestamp": times,
-            "event": _words(take, frame.height),
-            "value": number(take.get("value"), frame.height),
-            "watch_time": number(take.get("watch_time"), frame.height),
-            "duration": number(take.get("duration"), frame.height),
-            "rating": number(take.get("rating"), frame.height),
-            "split": _splits(take.get("split"), frame.height),
-        }
-    )
+    raw, time_unit = _read(frame, take)
     wrong = [_unless(raw, "user_id", "no user id"), _unless(raw, "video_id", "no video id")]
     if "timestamp" in take:
         given = text(take["timestamp"], frame.height).is_not_null()
@@ -87,6 +76,22 @@ def events(
     if "timestamp" in told:
         told["timestamp"] += f" ({time_unit})"
     return Cleaned(good.select(*EVENTS, *extra).cast(EVENTS), bad, told)
+
+
+def _read(frame: pl.DataFrame, take: Mapping[str, pl.Series]) -> tuple[pl.DataFrame, str]:
+    """A log's columns by role, unreadable values null; and the unit of its times."""
+    rows = frame.height
+    times, time_unit = seconds(take.get("timestamp"), rows)
+    numbers = ("value", "watch_time", "duration", "rating")
+    columns = {
+        ROW: frame[ROW],
+        "user_id": identifier(take["user_id"]),
+        "video_id": identifier(take["video_id"]),
+        "timestamp": times,
+        "event": _words(take, rows),
+        "split": _splits(take.get("split"), rows),
+    }
+    return pl.DataFrame(columns | {n: number(take.get(n), rows) for n in numbers}), time_unit
 
 
 def videos(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = None) -> Cleaned:
@@ -174,7 +179,8 @@ def seconds(column: pl.Series | None, rows: int) -> tuple[pl.Series, str]:
         whole = column.cast(pl.Datetime("us")).dt.epoch("us")
         return whole.cast(pl.Float64) / 1e6, "dates"
     numbers = number(column, rows)
-    if column.dtype == pl.String and numbers.null_count() > rows / 2:
+    given = text(column, rows).is_not_null()
+    if (given & numbers.is_null()).sum() > given.sum() / 2:
         return _dates(column), "dates"
     usable = numbers.is_finite() & (numbers >= 0)
     numbers = numbers.set(~usable.fill_null(True), None)
@@ -264,13 +270,3 @@ def _parted(
     )
     good = raw.filter(pl.col("__reason").is_null()).drop("__reason")
     return good, bad.cast(QUARANTINE)
-
-
-class Cleaner(Protocol):
-    """What `events`, `videos` and `users` have in common."""
-
-    def __call__(
-        self, frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = None
-    ) -> Cleaned:
-        """Good and bad rows of a frame that was read from `path`."""
-        ...

@@ -32,9 +32,8 @@ class Table(Format):
     def clips(self, source: Path, options: ReadOptions) -> list[Path]:
         """Files that the item table names, and those of the folder or list of videos."""
         _, items, _ = _tables(source, options)
-        listed = _cleaned(
-            cleaning.videos, items, columns.wanted(options.mapping, "videos."), VIDEOS
-        )
+        wanted = columns.wanted(options.mapping, "videos.")
+        listed = _cleaned(cleaning.videos, items, wanted, pl.DataFrame(schema=VIDEOS))
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
         return sorted({*map(Path, listed.good["path"].drop_nulls()), *(p.resolve() for p in found)})
@@ -43,9 +42,13 @@ class Table(Format):
         """The log, its tables, and the video files whose stems (or names) are ids."""
         log, items, users = _tables(source, options)
         told = options.mapping
-        events = _cleaned(cleaning.events, log, columns.wanted(told, ""), EVENTS)
-        listed = _cleaned(cleaning.videos, items, columns.wanted(told, "videos."), VIDEOS)
-        people = pl.Schema({"user_id": pl.String})
+        events = _cleaned(
+            cleaning.events, log, columns.wanted(told, ""), pl.DataFrame(schema=EVENTS)
+        )
+        listed = _cleaned(
+            cleaning.videos, items, columns.wanted(told, "videos."), pl.DataFrame(schema=VIDEOS)
+        )
+        people = pl.DataFrame(schema={"user_id": pl.String})
         known = _cleaned(cleaning.users, users, columns.wanted(told, "users."), people)
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
@@ -93,11 +96,10 @@ def _folder(source: Path) -> Path | None:
 
 
 def _cleaned(
-    clean: cleaning.Cleaner, path: Path | None, wanted: Mapping[str, str], schema: pl.Schema
+    clean: cleaning.Cleaner, path: Path | None, wanted: Mapping[str, str], empty: pl.DataFrame
 ) -> cleaning.Cleaned:
     """A table's good and bad rows; empty ones when there is no such table."""
     if path is None:
-        empty = pl.DataFrame(schema=schema)
         return cleaning.Cleaned(empty, pl.DataFrame(schema=QUARANTINE), {})
     frame, unparsable = reading.table(path)
     cleaned = clean(frame, path, wanted)

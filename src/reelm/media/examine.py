@@ -14,7 +14,9 @@ import polars as pl
 
 from reelm import files
 from reelm.errors import MediaError
+from reelm.media.frames import sample
 from reelm.media.guard import Guard
+from reelm.media.probe import probe
 
 EXAMINED = pl.Schema(
     {
@@ -118,9 +120,6 @@ class Examiner:
 
 def look(task: _Task) -> dict[str, Any]:
     """Hash, probe and test-decode one file; runs in a child process."""
-    from reelm.media.frames import sample
-    from reelm.media.probe import probe
-
     row = _base(task.path)
     try:
         facts = probe(task.path)

@@ -24,7 +24,9 @@ from PIL import Image
 
 from reelm import files
 from reelm.errors import BadData, MediaError
+from reelm.media.frames import frames
 from reelm.media.guard import Guard
+from reelm.media.sound import sound
 from reelm.media.views import SOUND_RATE
 
 VERSION = 1
@@ -157,9 +159,9 @@ class FrameStore:
         path, row = self._known[sha256]
         if row["reason"] is not None:
             return MediaError(sha256, row["reason"], row["detail"])
-        *pictures, sound = _pieces(path.with_suffix(".bin"), row["starts"])
-        frames = np.stack([np.asarray(Image.open(io.BytesIO(p)).convert("RGB")) for p in pictures])
-        return frames, _unpacked(sound) * np.float32(row["gain"])
+        *packed, heard = _pieces(path.with_suffix(".bin"), row["starts"])
+        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in packed]
+        return np.stack(pictures), _unpacked(heard) * np.float32(row["gain"])
 
     def __contains__(self, sha256: str) -> bool:
         """True if the video was filled in, also when it failed."""
@@ -247,9 +249,6 @@ def _own_guard(guard: Guard | None) -> Iterator[Guard]:
 
 def _decode(task: _Task) -> _Entry:
     """Decode and pack one video; runs in a child process."""
-    from reelm.media.frames import frames
-    from reelm.media.sound import sound
-
     settings = task.settings
     pictures = frames(task.path, settings.moments, settings.longest)
     wave = sound(task.path, SOUND_RATE, settings.sound_s)

@@ -5,7 +5,9 @@ green and blue are the brightness of an early, a middle and a late moment, so th
 leaves coloured ghosts) and sound as a log-mel spectrogram.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -34,6 +36,11 @@ class View:
     """Seconds of sound, from the start, that the log-mel picture covers."""
     motion: bool = False
     """Add time-colour composites; needs at least three moments."""
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "View":
+        """A view from plain JSON values, as `reelm.json` holds them."""
+        return View(**{**values, "shown": tuple(values.get("shown", ()))})
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def pictures(
     return out
 
 
-def squash(frame: Pixels, side: int) -> Pixels:
+def squash(frame: Pixels, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Resize to a square, ignoring the aspect ratio as vision towers do."""
     if frame.shape[:2] == (side, side):
         return frame

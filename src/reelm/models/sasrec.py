@@ -68,6 +68,25 @@ class SASRecConfig(Config):
         return self
 
 
+class Dropout(nn.Module):
+    """Dropout with one random byte per number, on a CPU four times as quick as torch's own.
+
+    The share is rounded to a 256th.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * share)
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        drawn = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+        kept = (drawn >= self.dropped).to(x.dtype)
+        return x * kept.mul_(256 / (256 - self.dropped))
+
+
 class Block(nn.Module):
     """Causal attention, then a feed-forward network; each adds to what it was given."""
 
@@ -78,7 +97,7 @@ class Block(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.wide, self.narrow = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
         """Item t sees items 0..t; padding must stand after the last item."""
@@ -101,7 +120,7 @@ class ContentProjector(nn.Module):
         self.register_buffer("table", table)
         self.table: Tensor
         self.network = nn.Sequential(
-            nn.Linear(table.shape[1], 2 * dim), nn.GELU(), nn.Dropout(0.2), nn.Linear(2 * dim, dim)
+            nn.Linear(table.shape[1], 2 * dim), nn.GELU(), Dropout(0.2), nn.Linear(2 * dim, dim)
         )
 
     def forward(self, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows dim"]:
@@ -126,7 +145,7 @@ class SASRec(Retriever):
         shape = (config.dim, config.heads, config.feedforward, config.dropout)
         self.blocks = nn.ModuleList(Block(*shape) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._vectors: Tensor | None = None  # of all items, while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
@@ -147,11 +166,11 @@ class SASRec(Retriever):
         states = self._states(shown.view(*history.shape, -1), real)[real]
         if self.config.objective == "softmax":
             return {"softmax": losses.softmax(states, others, torch.searchsorted(seen, target))}
-        positive = (states * wanted).sum(1)
         if self.config.objective == "binary":
-            return {"binary": losses.binary(positive, (states * others).sum(1))}
-        same = drawn == target[:, None]
-        return {"sampled": losses.sampled_softmax(positive, states @ others.T, same)}
+            positive, negative = (states * wanted).sum(1), (states * others).sum(1)
+            return {"binary": losses.binary(positive, negative)}
+        items = (target, drawn)
+        return {"sampled": losses.shared_softmax(states, wanted, others, items)}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

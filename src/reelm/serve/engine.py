@@ -6,7 +6,7 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,9 @@ from reelm.errors import ReelmError
 from reelm.runs import Run
 from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
-from reelm.serve.picks import Mask, Picker, best
+from reelm.serve.picks import Mask, Picker, Scores, best
 from reelm.serve.reasons import Reasons
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Store
 from reelm.serve.videos import Videos
 
 LOCKS = 64
@@ -205,9 +205,11 @@ class Engine:
         by_model = self._picker.by_model(scores)
         novelty = self._picker.by_novelty(scores, past, rng)
         queues = {
-            "model": _queue(by_model, best(by_model, allowed, 2 * count)),
-            "new": _queue(novelty, best(novelty, allowed, count)),
-            "fallback": iter(self._picker.by_default(allowed, past, here, 2 * count, rng)),
+            "model": _later(lambda: _ranked(by_model, allowed, 2 * count)),
+            "new": _later(lambda: _ranked(novelty, allowed, count)),
+            "fallback": _later(
+                lambda: self._picker.by_default(allowed, past, here, 2 * count, rng)
+            ),
         }
         taken: set[int] = set()
         out = []
@@ -227,8 +229,13 @@ class Engine:
         return int((place + 1) * share + 0.5) > int(place * share + 0.5)
 
 
-def _queue(scores: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, float]]:
-    return iter([(int(row), float(scores[row])) for row in rows])
+def _later(make: Callable[[], list[tuple[int, float]]]) -> Iterator[tuple[int, float]]:
+    """What `make` gives, made only if anything is taken."""
+    yield from make()
+
+
+def _ranked(scores: Scores, allowed: Mask, count: int) -> list[tuple[int, float]]:
+    return [(row, float(scores[row])) for row in best(scores, allowed, count).tolist()]
 
 
 def _first(

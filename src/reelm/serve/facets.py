@@ -17,6 +17,9 @@ SILENT = {"", "none", "unknown", "null", "n/a", "other"}
 """Values that say nothing, so nothing is recommended because of them."""
 LONGEST = 40
 """Characters; longer values are free text, not facets."""
+TELLING = {"hashtag": 0.5, "creator": 0.7}
+"""How good a reason a facet makes, against 1 for a note of what is in the video itself."""
+PAIR_TELLING = 1.3
 SMOOTHING = 4.0
 """Videos' worth of doubt: how many watched videos it takes to trust a taste half."""
 
@@ -111,18 +114,25 @@ class Facets:
     def shared(self, row: int, past: Sequence[int]) -> tuple[Facet, list[int]] | None:
         """The facet that best links a row to a user's past, with the past rows that hold it.
 
-        The best one is held often by the past and rarely by all videos.
+        The best one is held by many of the past, and by more of them than by chance; a hashtag
+        that everybody uses links nothing. None if nothing does.
         """
-        mine = set(self.of(row).tolist())
-        links: dict[int, list[int]] = {}
-        for other in dict.fromkeys(past):
+        others = [other for other in dict.fromkeys(past) if other != row]
+        taste = self.taste(others)
+        links: dict[int, list[int]] = {facet: [] for facet in self.of(row).tolist()}
+        for other in others:
             for facet in self.of(other).tolist():
-                if facet in mine and other != row:
-                    links.setdefault(facet, []).append(other)
-        if not links:
+                if facet in links:
+                    links[facet].append(other)
+        strength = {f: len(links[f]) * taste[f] * self._weight(f) for f in links}
+        best = max(strength, key=lambda f: (strength[f], -f), default=None)
+        if best is None or strength[best] <= 0:
             return None
-        best = max(links, key=lambda f: (len(links[f]) * -np.log(self.share[f]), -f))
         return self.names[best], links[best]
+
+    def _weight(self, facet: int) -> float:
+        fields = self.names[facet].fields
+        return TELLING.get(fields[0], 1.0) if len(fields) == 1 else PAIR_TELLING
 
 
 def facets_of(

@@ -16,7 +16,14 @@ from reelm.errors import BadData
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
 from reelm.serve.messages import (
-    Events, FeedItem, FeedPage, Id, Recorded, Similar, UserIds, VideoFacts,
+    Events,
+    FeedItem,
+    FeedPage,
+    Id,
+    Recorded,
+    Similar,
+    UserIds,
+    VideoFacts,
 )  # fmt: skip
 from reelm.serve.shell import Shell, explain_errors
 from reelm.serve.store import Impression

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from reelm.tune.language import LanguageConfig
     from reelm.tune.model import SizeConfig
+    from reelm.tune.rendered import Rendered
+    from reelm.tune.sheets import Sheets
     from reelm.tune.vision import VisionConfig
 
 log = logging.getLogger(__name__)
@@ -79,45 +82,69 @@ class Progress:
             self.line(step=step, loss=round(self.mean, 4))
 
 
-def tune(
-    config: TuneConfig,
-    size: SizeConfig,
-    vision: VisionConfig,
-    language: LanguageConfig,
-    out: Path,
-) -> Path:
+@dataclass(frozen=True)
+class Material:
+    """What is trained on, and clips that are only looked at."""
+
+    clips: Rendered
+    unseen: Rendered
+    sheets: Sheets
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The four sections of a tuning run."""
+
+    tune: TuneConfig
+    size: SizeConfig
+    vision: VisionConfig
+    language: LanguageConfig
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """All values, by section."""
+        return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
+
+
+def tune(settings: Settings, out: Path) -> Path:
     """Render, train and write `out/model`, a checkpoint folder; run it again to resume by stage.
 
     Rendered material and the weights after each stage stay in `out`, named by everything that
-    could change them.
+    could change them. Returns `out`.
     """
     import torch
 
     from reelm.tune import model as tiny
-    from reelm.tune import rendered, sheets
 
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(settings.tune.threads)
     out.mkdir(parents=True, exist_ok=True)
-    progress = Progress(out, config.report_every)
+    progress = Progress(out, settings.tune.report_every)
     started = time.time()
     progress.begin("render")
-    clips = rendered.prepare(out / "material", config.seed, config.clips, config.workers)
-    unseen = rendered.prepare(out / "material", config.seed + UNSEEN, config.unseen, config.workers)
-    drawn = sheets.prepare(out / "material", config.seed, config.sheets, config.workers)
-    progress.line(clips=len(clips), sheets=len(drawn))
-    model, processor = tiny.build(size, config.seed)
+    material = prepare(settings.tune, out / "material")
+    progress.line(clips=len(material.clips), sheets=len(material.sheets))
+    model, processor = tiny.build(settings.size, settings.tune.seed)
     progress.line(weights=sum(p.numel() for p in model.parameters()))
-    settings = {"tune": config, "size": size, "vision": vision, "language": language}
-    plain = {name: part.model_dump() for name, part in settings.items()}
-    stages = _stages(model, processor, clips, unseen, drawn, vision, language, progress)
-    material = {name: plain["tune"][name] for name in ("clips", "sheets", "seed")}
-    key = files.key("tune", VERSION, {"material": material, "size": plain["size"]}, {})
+    plain = settings.plain()
+    same = {name: plain["tune"][name] for name in ("clips", "sheets", "seed")}
+    key = files.key("tune", VERSION, {"material": same, "size": plain["size"]}, {})
+    stages = _stages(model, processor, material, settings, progress)
     for number, (name, stage) in enumerate(stages):
         key = files.key(name, VERSION, plain["vision" if number == 0 else "language"], {"on": key})
         _stage(out / f"stage-{number}-{name}-{key}.safetensors", name, stage, model, progress)
     facts = {"settings": plain, "seconds": round(time.time() - started)}
     tiny.save(out / "model", model, processor, facts)
     return files.finish(out, stage="tune", version=VERSION, key=key, **facts)
+
+
+def prepare(config: TuneConfig, folder: Path) -> Material:
+    """Render clips and sheets into `folder`, or load what is there."""
+    from reelm.tune import rendered, sheets
+
+    return Material(
+        rendered.prepare(folder, config.seed, config.clips, config.workers),
+        rendered.prepare(folder, config.seed + UNSEEN, config.unseen, config.workers),
+        sheets.prepare(folder, config.seed, config.sheets, config.workers),
+    )
 
 
 def _stage(
@@ -141,36 +168,39 @@ def _stage(
 
 
 def _stages(
-    model: Any, processor: Any, clips: Any, unseen: Any, drawn: Any,
-    vision: VisionConfig, language: LanguageConfig, progress: Progress,
-) -> list[tuple[str, Callable[[], None]]]:  # fmt: skip
+    model: Any, processor: Any, material: Material, settings: Settings, progress: Progress
+) -> list[tuple[str, Callable[[], None]]]:
     """The five stages in order, as calls without arguments."""
     from reelm.tune import language as words
     from reelm.tune import vision as sight
 
     writer = words.Writer(processor.tokenizer)
-    tower = model.model.vision_tower
+    tower, config = model.model.vision_tower, settings.language
     kept: list[Any] = []
 
     def seen() -> Any:  # looked at once, when the first stage that needs it runs
         if not kept:
-            kept.append(words.look(tower, clips))
+            kept.append(words.look(tower, material.clips))
         return kept[0]
 
     def see() -> None:
         def report(step: int, loss: float) -> None:
             progress(step, loss)
             if step % (4 * progress.every) == 0 and step:
-                progress.line(step=step, **sight.accuracy(teacher, unseen))
+                progress.line(step=step, **sight.accuracy(teacher, material.unseen))
 
         teacher = sight.Teacher.of(tower)
-        sight.train_vision(teacher, clips, drawn, vision, report)
+        sight.train_vision(teacher, material.clips, material.sheets, settings.vision, report)
+        unseen = material.unseen
         progress.line(unseen=len(unseen), **sight.accuracy(teacher, unseen))
+
+    def align() -> None:
+        words.train_align(model, writer, seen(), material.clips, config, progress)
 
     return [
         ("vision", see),
-        ("text", lambda: words.train_text(model, writer, language, progress)),
-        ("align", lambda: words.train_align(model, writer, seen(), clips, language, progress)),
-        ("instruct", lambda: words.train_instruct(model, writer, seen(), language, progress)),
-        ("joint", lambda: words.train_joint(model, writer, clips, language, progress)),
+        ("text", lambda: words.train_text(model, writer, config, progress)),
+        ("align", align),
+        ("instruct", lambda: words.train_instruct(model, writer, seen(), config, progress)),
+        ("joint", lambda: words.train_joint(model, writer, material.clips, config, progress)),
     ]

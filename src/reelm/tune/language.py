@@ -29,13 +29,13 @@ ORDERS = ((0, 2, 4), (1, 3, 5))  # moments that may be shown as frames
 class LanguageConfig(Config):
     """Section [language]: everything after the vision tower."""
 
-    text_steps: PositiveInt = 1000
+    text_steps: PositiveInt = 800
     """Updates on text alone: attribute words in any order become the answer."""
-    align_steps: PositiveInt = 1200
+    align_steps: PositiveInt = 1000
     """Stage 1: updates of the projector alone."""
-    instruct_steps: PositiveInt = 3000
+    instruct_steps: PositiveInt = 2200
     """Stage 2: updates of projector and language model on frozen vision features."""
-    joint_steps: NonNegativeInt = 1800
+    joint_steps: NonNegativeInt = 900
     """Last updates, of everything, at a fifth of the learning rate."""
     batch_size: PositiveInt = 16
     """Samples per step; alignment and text use three and one and a half times as many."""

@@ -82,7 +82,7 @@ def build(size: SizeConfig, seed: int) -> tuple[LlavaForConditionalGeneration, L
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),  # pyright: ignore[reportCallIssue]
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         image_seq_length=TOKENS,

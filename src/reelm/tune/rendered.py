@@ -4,9 +4,11 @@ import math
 import multiprocessing
 import random
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,10 +55,7 @@ def prepare(folder: Path, seed: int, count: int, workers: int) -> Rendered:
     parts = [clips[start : start + PART] for start in range(0, count, PART)]
     paths = [folder / f"clips-{seed}-{n:04d}-{len(part)}.npz" for n, part in enumerate(parts)]
     missing = [(path, part) for path, part in zip(paths, parts, strict=True) if not path.exists()]
-    if missing:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            list(pool.map(_render_part, *zip(*missing, strict=True)))
+    spread(_render_part, missing, workers)
     loaded = [np.load(path) for path in paths]
     places, poses = positions(clips)
     return Rendered(
@@ -67,6 +66,17 @@ def prepare(folder: Path, seed: int, count: int, workers: int) -> Rendered:
         places,
         poses,
     )
+
+
+def spread(function: Callable[..., None], jobs: list[tuple[Any, ...]], workers: int) -> None:
+    """Call `function` with each job's values, in so many processes; with one, in this one."""
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            function(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        list(pool.map(function, *zip(*jobs, strict=True)))
 
 
 def labels(clips: list[Clip]) -> dict[str, Int[Tensor, "clips"]]:

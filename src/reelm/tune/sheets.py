@@ -4,9 +4,7 @@ A clip shows one kind of subject in one colour; a sheet teaches six kinds and tw
 """
 
 import io
-import multiprocessing
 import random
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from torch import Tensor
 from reelm import files
 from reelm.media.views import squash
 from reelm.tune.model import SIDE
-from reelm.tune.rendered import token_at, word_middle
+from reelm.tune.rendered import spread, token_at, word_middle
 from reelm.world import drawing
 from reelm.world.clips import sample_clip
 from reelm.world.drawing import sprite, word_pill
@@ -52,10 +50,7 @@ def prepare(folder: Path, seed: int, count: int, workers: int) -> Sheets:
     paths = [folder / f"sheets-{seed}-{n:03d}-{size}.npz" for n, size in enumerate(sizes)]
     jobs = [(p, f"sheet-{seed}-{p.name}", n) for p, n in zip(paths, sizes, strict=True)]
     missing = [job for job in jobs if not job[0].exists()]
-    if missing:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            list(pool.map(_draw_part, *zip(*missing, strict=True)))
+    spread(_draw_part, missing, workers)
     loaded = [np.load(path) for path in paths]
 
     def joined(name: str) -> np.ndarray:
@@ -72,12 +67,9 @@ def prepare(folder: Path, seed: int, count: int, workers: int) -> Sheets:
 def _draw_part(path: Path, seed: str, count: int) -> None:
     rng = random.Random(seed)
     rows = [_sheet(rng) for _ in range(count)]
-    names = ("pixels", "places", "kinds", "scenery")
-    arrays = {
-        name: np.stack(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
-    }
+    pixels, places, kinds, scenery = map(np.stack, zip(*rows, strict=True))
     with files.atomic(path) as tmp:
-        np.savez(tmp, **arrays)
+        np.savez(tmp, pixels=pixels, places=places, kinds=kinds, scenery=scenery)
 
 
 def _sheet(rng: random.Random) -> tuple[np.ndarray, ...]:

@@ -84,8 +84,10 @@ class Grounding(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        for name in ("subject", "colour", "word", "motion"):
-            setattr(self, name, nn.Linear(dim, len(ATTRIBUTES[name])))
+        self.subject = nn.Linear(dim, len(ATTRIBUTES["subject"]))
+        self.colour = nn.Linear(dim, len(ATTRIBUTES["colour"]))
+        self.word = nn.Linear(dim, len(ATTRIBUTES["word"]))
+        self.motion = nn.Linear(dim, len(ATTRIBUTES["motion"]))
         self.present, self.pose = nn.Linear(dim, 2), nn.Linear(dim, 5)
 
     def occupied(

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import number_of
 
+from conftest import number_of
 from reelm.errors import MediaError
 from reelm.media import frames as module
 from reelm.media.frames import frames, sample
@@ -127,6 +127,7 @@ def test_a_file_without_pictures_has_a_reason(clip, videos_dev):
     }
 
 
+@pytest.mark.slow
 def test_real_files_look_the_same_with_and_without_seeking(videos_dev):
     for path, entry in videos_dev:
         if entry["kind"] in ("ok", "odd-but-decodes"):

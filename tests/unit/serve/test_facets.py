@@ -50,9 +50,15 @@ def test_no_past_no_taste():
 
 
 def test_the_shared_facet_is_the_telling_one():
-    facets = Facets([facets_of(RED_CAT), facets_of(RED_CAT), facets_of({"subject": "cat"})])
+    cats, cars = [facets_of(RED_CAT)] * 2, [facets_of({"subject": "car"}, "#fyp")] * 6
+    facets = Facets([*cats, *cars])
     facet, rows = facets.shared(0, [2, 1, 1])
     assert (facet.values, rows) == (("red", "cat"), [1])
+
+
+def test_what_everybody_has_links_nothing():
+    facets = Facets([facets_of({}, "#fyp") for _ in range(5)])
+    assert facets.shared(0, [1, 2]) is None
     assert facets.shared(0, [0]) is None
 
 

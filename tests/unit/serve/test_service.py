@@ -118,7 +118,8 @@ def test_media_by_range(client):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", video(1), video(0) + ".mp4"]
+    "path",
+    ["/etc/passwd", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", video(1), video(0) + ".mp4"],
 )
 def test_only_catalogue_files_are_served(client, path):
     assert client.get(f"/media/{path}").status_code == 404

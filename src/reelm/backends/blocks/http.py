@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import httpx2
 
@@ -28,6 +28,7 @@ class Trouble:
     status: int = 0
 
 
+@runtime_checkable
 class Call(Protocol):
     """One request, which may be worded in several ways."""
 

@@ -18,14 +18,14 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "null": type(None),
 }
 BOUNDS = {
-    "minLength": ("shorter than {}", lambda value, bound: len(value) < bound),
-    "maxLength": ("longer than {}", lambda value, bound: len(value) > bound),
-    "minItems": ("fewer than {} items", lambda value, bound: len(value) < bound),
-    "maxItems": ("more than {} items", lambda value, bound: len(value) > bound),
-    "minimum": ("below {}", lambda value, bound: value < bound),
-    "maximum": ("above {}", lambda value, bound: value > bound),
+    "minLength": ("is shorter than {}", lambda value, bound: len(value) < bound),
+    "maxLength": ("is longer than {}", lambda value, bound: len(value) > bound),
+    "minItems": ("is fewer than {} items", lambda value, bound: len(value) < bound),
+    "maxItems": ("is more than {} items", lambda value, bound: len(value) > bound),
+    "minimum": ("is below {}", lambda value, bound: value < bound),
+    "maximum": ("is above {}", lambda value, bound: value > bound),
     "pattern": ("does not match {}", lambda value, bound: not re.search(bound, value)),
-    "enum": ("not one of {}", lambda value, bound: value not in bound),
+    "enum": ("is not one of {}", lambda value, bound: value not in bound),
 }
 
 
@@ -53,7 +53,7 @@ def faults(value: Any, schema: Mapping[str, Any], at: str = "answer") -> list[st
     if kind is not None and not _is(value, kind):
         return [f"{at} is {type(value).__name__}, not {kind}"]
     wrong = [
-        f"{at} is {said.format(schema[word])}"
+        f"{at} {said.format(schema[word])}"
         for word, (said, breaks) in BOUNDS.items()
         if word in schema and breaks(value, schema[word])
     ]

@@ -13,6 +13,7 @@ export class Clip {
     this.element = document.getElementById("slide").content.firstElementChild.cloneNode(true);
     this.video = this.element.querySelector("video");
     this.progress = this.element.querySelector(".bar");
+    this.element.inert = true; // only the current slide is in the tab order
     this.element.setAttribute("aria-posinset", place + 1);
     this.element.setAttribute("aria-setsize", -1);
     this.fill();
@@ -23,7 +24,7 @@ export class Clip {
   fill() {
     const { item, element } = this;
     const part = (selector) => element.querySelector(selector);
-    part("h3").textContent = item.title || "Untitled";
+    part("h3").textContent = item.title || item.item_id;
     part("h3").id = `title-${crypto.randomUUID()}`;
     element.setAttribute("aria-labelledby", part("h3").id);
     element.dataset.item = item.item_id;
@@ -94,6 +95,8 @@ export class Clip {
   enter(sound, autoplay) {
     this.load();
     this.current = true;
+    this.element.dataset.current = "";
+    this.element.inert = false;
     this.video.muted = !sound;
     if (autoplay) this.play();
     else this.element.classList.add("is-paused");
@@ -119,6 +122,8 @@ export class Clip {
 
   leave() {
     this.current = false;
+    delete this.element.dataset.current;
+    this.element.inert = true;
     this.tick();
     this.video.pause();
     this.report();

@@ -26,7 +26,7 @@ function table(rows) {
 function route(method, path, facts) {
   const box = document.createElement("details");
   const head = document.createElement("summary");
-  head.append(text("b", method.toUpperCase()), text("code", path), text("span", `  ${facts.summary ?? ""}`));
+  head.append(text("b", method.toUpperCase()), text("code", path), text("span", `  ${(facts.description ?? "").split("\n")[0]}`));
   box.append(head, text("p", facts.description ?? ""));
   const rows = (facts.parameters ?? []).map((one) => [
     one.name, `${one.in}, ${kind(one.schema)}`,

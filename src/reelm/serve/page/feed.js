@@ -13,6 +13,7 @@ export class Feed {
     this.outbox = outbox;
     this.handlers = handlers;
     this.sound = false;
+    this.turn = 0;
     this.autoplay = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.reset();
     this.watcher = new IntersectionObserver((seen) => this.look(seen), { root, threshold: 0.6 });
@@ -25,6 +26,7 @@ export class Feed {
     this.feedId = null;
     this.ended = false;
     this.asking = null;
+    this.turn += 1; // answers to what was asked before are no longer wanted
   }
 
   get current() {
@@ -46,13 +48,14 @@ export class Feed {
   more() {
     if (this.ended || this.asking) return this.asking;
     this.root.setAttribute("aria-busy", "true");
-    const user = this.user;
+    const { turn, user, cursor, again } = this;
     this.asking = this.outbox
       .flush()
-      .then(() => api.feed(user, { n: PAGE, cursor: this.cursor, again: this.again }))
-      .then((page) => user === this.user && this.append(page))
-      .catch((error) => user === this.user && this.fail(error))
+      .then(() => api.feed(user, { n: PAGE, cursor, again }))
+      .then((page) => turn === this.turn && this.append(page))
+      .catch((error) => turn === this.turn && this.fail(error))
       .finally(() => {
+        if (turn !== this.turn) return;
         this.asking = null;
         this.root.setAttribute("aria-busy", "false");
       });
@@ -105,10 +108,12 @@ export class Feed {
 
   enter(index) {
     const before = this.current;
+    const inside = before?.element.contains(document.activeElement);
     this.index = index;
     before?.leave();
     this.outbox.flush();
     this.current.enter(this.sound, this.autoplay);
+    if (inside) this.current.element.focus({ preventScroll: true });
     this.window();
     this.handlers.entered(this.current);
     if (index >= this.clips.length - AHEAD) this.more();

@@ -149,7 +149,10 @@ document.addEventListener("visibilitychange", () => {
     clip.report();
     outbox.hand();
     clip.video.pause();
-  } else if (feed.autoplay) clip.play();
+  } else {
+    outbox.flush();
+    if (feed.autoplay) clip.play();
+  }
 });
 addEventListener("pagehide", () => {
   feed.current?.tick();

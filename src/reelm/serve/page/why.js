@@ -38,8 +38,8 @@ export class Why {
 
   proof(videos, all) {
     part("why-because").hidden = !videos.length;
-    const more = all > videos.length ? `, newest ${videos.length} of ${all}` : "";
-    part("why-because-title").textContent = `Clips this rests on${more}`;
+    const some = all > videos.length ? ", newest first" : "";
+    part("why-because-title").textContent = `What this rests on${some}`;
     part("why-proof").replaceChildren(...videos.map(thumbnail));
   }
 

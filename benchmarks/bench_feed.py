@@ -1,0 +1,85 @@
+"""Latency of a page of the feed, in process, over an engine with an in-memory store.
+
+    python benchmarks/bench_feed.py [--users 300] [--items 5000] [--pages 300] [--places 10]
+
+Three kinds of user: known from training, known only from events since, and unknown. The limit
+beside them is the model alone: scoring the catalogue once for one history.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import torch
+from harness import percentile, report
+
+from reelm.data.dataset import Dataset
+from reelm.models.sasrec import SASRecConfig
+from reelm.runs import Run
+from reelm.serve.engine import Engine
+from reelm.serve.store import StoredEvent
+from reelm.train import build
+
+
+def made_up(users: int, items: int) -> Dataset:
+    """Forty interactions a user, items drawn by 1 / rank, a tenth of the catalogue never seen."""
+    rng = np.random.default_rng(0)
+    known = items * 9 // 10
+    weight = 1 / (np.arange(known) + 20.0)
+    rows = rng.choice(known, users * 40, p=weight / weight.sum())
+    events = pl.DataFrame(
+        {
+            "user_id": [f"u{n // 40}" for n in range(users * 40)],
+            "video_id": [f"v{n}" for n in rows],
+        }
+    )
+    return Dataset.build(events, videos=[f"v{n}" for n in range(items)])
+
+
+def spans(call: Callable[[int], object], pages: int) -> list[float]:
+    """Milliseconds of each call, after ten that are not counted."""
+    out = []
+    for number in range(-10, pages):
+        at = time.perf_counter()
+        call(number)
+        out.append(1e3 * (time.perf_counter() - at))
+    return out[10:]
+
+
+def strangers_with_events(engine: Engine, users: int) -> None:
+    """Six watches each, for users that training did not know."""
+    for user in range(users):
+        engine.store.add_events(
+            StoredEvent(f"e{user}-{n}", f"w{user}", f"v{(7 * user + n) % 100}", "watch", n, 0.9)
+            for n in range(6)
+        )
+
+
+def main() -> None:
+    """One line per kind of user, after one for the model alone."""
+    parser = argparse.ArgumentParser()
+    for name, value in (("users", 300), ("items", 5000), ("pages", 200), ("places", 10)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    asked = parser.parse_args()
+    data = made_up(asked.users, asked.items)
+    run = Run.of("sasrec", build("sasrec", SASRecConfig(), data, seed=0), data)
+    engine = Engine(run)
+    strangers_with_events(engine, asked.users)
+    users, places = asked.users, asked.places
+
+    with torch.inference_mode():
+        alone = spans(lambda n: run.score([run.history(f"u{n % users}")]), asked.pages)
+    kinds = {
+        "known": spans(lambda n: engine.feed(f"u{n % users}", places), asked.pages),
+        "events_only": spans(lambda n: engine.feed(f"w{n % users}", places), asked.pages),
+        "unknown": spans(lambda n: engine.feed(f"x{n}", places), asked.pages),
+    }
+    for kind, found in {"model_alone": alone, **kinds}.items():
+        figures = {"p50_ms": percentile(found, 0.5), "p95_ms": percentile(found, 0.95)}
+        report(f"feed/{kind}", vars(asked), figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelm import prompts
+from reelm.backends.blocks.schema import faults
+from reelm.errors import UnknownName
+from reelm.prompts import PROMPTS
+from reelm.prompts.attributes import Attributes
+from reelm.prompts.caption import Caption
+from reelm.world.clips import sample_clip, sentence
+from reelm.world.vocabulary import ATTRIBUTES
+
+ALL = [prompts.find(name) for name in sorted(PROMPTS)]
+
+
+def test_true_attributes_read_as_the_worlds_own_sentence():
+    rng = random.Random(1)
+    for _ in range(500):
+        clip = sample_clip(rng)
+        assert Attributes.as_text(clip.attributes()) == sentence(clip)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({}, ""),
+        ({"subject": "cat"}, "cat."),
+        ({"subject": "dog", "count": "many", "motion": "running"}, "many dog running."),
+        ({"subject": "dog", "scene": None, "instrument": "none"}, "dog, no music."),
+        ({"tempo": "slow", "mood": "sad"}, "slow sad music."),
+        ({"instrument": "drums"}, "drums."),
+        ({"word": "WOW", "count": 2}, "two, text says WOW."),
+    ],
+)
+def test_missing_values_are_left_out(answer, said):
+    assert Attributes.as_text(answer) == said
+
+
+values = st.dictionaries(
+    st.sampled_from([*ATTRIBUTES, "caption", "other"]), st.none() | st.integers() | st.text()
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values)
+def test_any_answer_reads_as_text(answer):
+    for prompt in ALL:
+        assert isinstance(prompt.as_text(answer), str)
+
+
+@pytest.mark.parametrize("prompt", ALL, ids=lambda p: p.name)
+def test_the_schema_names_the_fields_of_the_answer_in_their_order(prompt):
+    for vocabulary in (None, ATTRIBUTES):
+        schema = prompt.schema(vocabulary)
+        assert list(schema["properties"]) == list(prompt.model_fields) == schema["required"]
+        assert prompt.ask(vocabulary)
+        json.dumps(schema)
+
+
+def test_a_closed_vocabulary_becomes_enums():
+    true = sample_clip(random.Random(1)).attributes()
+    schema = Attributes.schema(ATTRIBUTES)
+    assert faults(true, schema) == [] and Attributes.model_validate(true).subject
+    assert "not one of" in faults(true | {"subject": "dragon"}, schema)[0]
+    assert faults(true | {"subject": "dragon"}, Attributes.schema()) == []
+
+
+def test_a_caption_reads_as_itself():
+    assert Caption.as_text({"caption": " A cat. "}) == "A cat."
+    assert Caption.as_text({}) == ""
+
+
+def test_an_unknown_prompt_is_told_with_the_nearest():
+    with pytest.raises(UnknownName, match="attributes"):
+        prompts.find("atributes")

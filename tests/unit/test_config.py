@@ -1,0 +1,65 @@
+from typing import Literal
+
+import pytest
+from pydantic import Field, PositiveInt
+
+from reelm import config
+from reelm.errors import ConfigError
+
+
+class Sample(config.Config):
+    """A section."""
+
+    dim: PositiveInt = 64
+    """Width of the vectors."""
+    kind: Literal["a", "b"] = "a"
+    """Which kind."""
+    names: tuple[str, ...] = ("x",)
+    """Some names."""
+    extra: dict[str, int] = Field(default_factory=lambda: {"one": 1})
+    """Numbers by name."""
+    limit: int | None = None
+    """At most so many."""
+
+
+def test_every_wrong_key_is_named_by_its_dotted_path():
+    with pytest.raises(ConfigError) as caught:
+        config.section(Sample, {"model": {"dimm": 3, "dim": -1}}, "model")
+    assert "model.dimm: no such setting. Did you mean 'dim'?" in str(caught.value)
+    assert "model.dim: Input should be greater than 0" in str(caught.value)
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[model]\ndim = 8\nkind = 'b'\n")
+    raw = config.read(path, ["model.dim=16", "model.names=['p', 'q']"])
+    assert config.section(Sample, raw, "model") == Sample(dim=16, kind="b", names=("p", "q"))
+
+
+def test_a_bare_word_is_a_string():
+    assert config.read(None, ["model.kind=b"]) == {"model": {"kind": "b"}}
+
+
+@pytest.mark.parametrize("override", ["dim=3", "model.dim", "model.dim="])
+def test_an_override_without_section_key_or_value_is_refused(override):
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        config.read(None, [override])
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[model\n")
+    with pytest.raises(ConfigError, match=r"run\.toml"):
+        config.read(path)
+
+
+def test_printed_defaults_can_be_read_back(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(config.as_toml(Sample, "model"))
+    assert "# Width of the vectors." in path.read_text()
+    assert config.section(Sample, config.read(path), "model") == Sample()
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Sample().dim = 3
