@@ -30,8 +30,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = Path("src") / "reelm"
-LIMIT_S = 300
-"""A fault may make the package hang: a run that takes longer counts as a failure of a test."""
+LIMIT_S = 600
+"""A fault may make the package hang, or the machine may be busy: a longer run proves nothing."""
 SLOW = ("torch", "torch._dynamo", "scipy.sparse")
 """What is imported once, before the forks; nothing that starts threads or that pytest rewrites."""
 SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", "_scratch*")
@@ -144,7 +144,7 @@ def try_one(mutant: Mutant, root: Path) -> tuple[str, str]:
     finally:
         path.write_text(whole, encoding="utf-8")
     if status is None:
-        return "caught", f"no end within {LIMIT_S} s"
+        return "UNCLEAR", f"no end within {LIMIT_S} s"
     if status == 1 or status < 0:  # a failed test, or a crash of the interpreter
         return "caught", said
     # 2..5: pytest could not run the tests at all, e.g. the fault is no Python

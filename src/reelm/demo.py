@@ -120,6 +120,7 @@ def _compared(
 
     split = sources.read()
     rows: dict[str, dict[str, float]] = {}
+    chance: dict[str, float] = {}
     best: tuple[float, Path] | None = None
     schedule = train.TrainConfig(epochs=config.epochs, seed=config.seed)
     for arm, (name, settings) in ARMS.items():
@@ -129,12 +130,12 @@ def _compared(
         run = runs.load(folder)
         pools = json.loads((evaluate.test(run, split, work) / "report.json").read_text())["pools"]
         rows[arm] = {pool: pools[pool]["metrics"][MEASURE] for pool in POOLS}
-        rows["chance"] = {pool: pools[pool]["chance"][MEASURE] for pool in POOLS}
+        chance = {pool: pools[pool]["chance"][MEASURE] for pool in POOLS}
         valid = evaluate.evaluate(run, split.valid, pools=("mixed",), ks=(10,))
         score = valid["mixed/ndcg@10"]
         best = max(best or (score, folder), (score, folder))
     assert best is not None
-    return rows, best[1]
+    return rows | {"chance": chance}, best[1]
 
 
 def _page(catalog: Any, notes: Path, work: Path) -> Path:

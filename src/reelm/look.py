@@ -107,7 +107,7 @@ def _template() -> str:
 
 def _view(facts: dict[str, Any]) -> View:
     told = facts.get("settings", {}).get("view")
-    return View(**told | {"shown": tuple(told["shown"])}) if told else EVERYTHING
+    return View.of(told) if told else EVERYTHING
 
 
 def _spread(there: list[Video], limit: int) -> list[Video]:

@@ -135,11 +135,12 @@ class Run:
         """Scores for a user about whom nothing is known: popular videos, in an order that is
         this user's own and stays the same from call to call.
 
-        The order is a draw without replacement, each video weighted by its interactions + 1.
+        The order is a draw without replacement, each video weighted by the square of its
+        interactions + 1.
         """
         seed = int.from_bytes(hashlib.sha256(user_id.encode()).digest()[:8], "big")
         drawn = np.random.default_rng(seed).gumbel(size=len(self.items))
-        return torch.from_numpy(np.log(self.counts + 1.0) + drawn).float()
+        return torch.from_numpy(2 * np.log(self.counts + 1.0) + drawn).float()
 
     def similar(self, videos: Sequence[str], k: int = 10) -> pl.DataFrame:
         """The `k` videos most like each of these: video_id, item_id, score, rank, source.

@@ -18,6 +18,9 @@ PLAYING = """() => {
 }"""
 AT = "document.querySelector('.slide[data-current]')?.dataset.item"
 
+SOURCES = "all => all.map(reason => reason.dataset.source)"
+FOCUSED = "document.activeElement.dataset.act ?? document.activeElement.id"
+
 
 def playing(page, at_least=0.3):
     """Wait until the current clip has played on to that second."""
@@ -91,7 +94,7 @@ def test_the_next_page_follows_what_was_watched(open_page, engine):
     liked = page.evaluate(AT)
     for _ in range(5):
         swipe(page)
-    sources = page.eval_on_selector_all(".reason", "all => all.map(r => r.dataset.source)")
+    sources = page.eval_on_selector_all(".reason", SOURCES)
     assert "model" in sources
     subject = engine.videos.answers(liked)["subject"]
     shown = page.eval_on_selector_all(".slide[data-item]", "all => all.map(s => s.dataset.item)")

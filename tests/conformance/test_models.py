@@ -162,4 +162,3 @@ def test_the_random_state_outside_stays_as_it_was(case, two_tastes):
     train.fit(two_tastes, *case, QUICK)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
-

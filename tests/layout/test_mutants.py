@@ -1,7 +1,8 @@
 """The list of faults fits the code as it stands, so that `make mutants` finds work to do."""
 
-import mutants
 import pytest
+
+import mutants
 
 
 @pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda mutant: mutant.name)

@@ -1,7 +1,5 @@
 """Rows in are rows kept plus rows set aside, and each of those says why."""
 
-import polars as pl
-
 from reelm.formats.base import ReadOptions
 from reelm.formats.table import Table
 
@@ -36,4 +34,4 @@ def test_nothing_is_set_aside_without_a_fault(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,video_id\nu1,a\nu1,a\n")
     read = Table().read(path, ReadOptions())
-    assert read.events.height == 2 and read.quarantine.equals(pl.DataFrame(read.quarantine.schema))
+    assert read.events.height == 2 and read.quarantine.is_empty()

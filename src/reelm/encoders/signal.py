@@ -177,8 +177,9 @@ def _spectrum(sound: Float32[np.ndarray, "samples"]) -> np.ndarray:
 
 
 def _beat(sound: Float32[np.ndarray, "samples"]) -> np.ndarray:
-    """Tempo and how marked it is, by autocorrelation of the rises in energy.
+    """Tempo (fast ones may count at half), how marked it is, and how many sounds begin.
 
+    By autocorrelation of the rises in energy.
     Source: Ellis 2007, "Beat Tracking by Dynamic Programming", section 3.1, one band only.
     """
     spectra = np.log1p(100 * np.abs(np.fft.rfft(_windows(sound) * np.hanning(WINDOW), axis=1)))

@@ -59,7 +59,7 @@ class Vision(Encoder):
         self._source = self.config.model or str(POCKET)
         about = Path(self._source) / "reelm.json"
         facts = json.loads(about.read_text()) if about.is_file() else {}
-        self.view = View(**facts["view"]) if facts.get("view") else View(moments=6)
+        self.view = View.of(facts["view"]) if facts.get("view") else View(moments=6)
         self._kinds = [
             kind
             for kind, shown in zip(KINDS, (True, self.view.sound, self.view.motion), strict=True)

@@ -14,6 +14,8 @@ import polars as pl
 
 from reelm import files, metrics
 
+EDGES = (0, 2, 5, 10, 20, 50)  # of the lengths of histories a report tells apart
+LENGTHS = ("0", "1-2", "3-5", "6-10", "11-20", "21-50", "> 50")
 FACTS = ("pool", "user", "user_id", "history", "targets", "candidates")
 
 
@@ -135,9 +137,9 @@ def _by_history(per_user: pl.DataFrame) -> list[dict[str, Any]]:
     rows = per_user.filter(pl.col("pool") == "mixed") if metric else per_user.clear()
     if not metric or not len(rows):
         return []
-    edges, names = [0, 2, 5, 10, 20, 50], ["0", "1-2", "3-5", "6-10", "11-20", "21-50", "> 50"]
+    place = np.digitize(rows["history"].to_numpy(), EDGES, right=True)
     return (
-        rows.with_columns(pl.col("history").cut(edges, labels=names).alias("length"))
+        rows.with_columns(pl.Series("length", [LENGTHS[i] for i in place]))
         .group_by("length")
         .agg(pl.len().alias("users"), pl.col(metric).mean().alias("value"), pl.col("history").min())
         .sort("history")

@@ -9,9 +9,6 @@ from typing import Any
 from reelm import files
 from reelm.data.tables import read_notes
 
-KEPT_BACK = {"inputs", "machine", "rows", "failed", "seconds", "stage", "key"}
-"""Manifest entries that say how a stage ran here, not what the notes are."""
-
 
 @dataclass(frozen=True)
 class Notes:
@@ -20,7 +17,7 @@ class Notes:
     answers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Answer fields by video id; several prompts are merged."""
     provenance: Sequence[Mapping[str, Any]] = ()
-    """Where the answers come from: what each notes folder's manifest says, without local paths."""
+    """Where the answers come from, one entry per notes folder; see `provenance_of`."""
 
 
 def load_notes(folders: Sequence[Path]) -> Notes:
@@ -34,25 +31,35 @@ def load_notes(folders: Sequence[Path]) -> Notes:
         table = read_notes(folder)
         for video, answer in zip(table["video_id"], table["answer"], strict=True):
             answers.setdefault(video, {}).update(_fields(answer))
-    return Notes(answers, [_provenance(folder) for folder in folders])
+    return Notes(answers, [provenance_of(folder) for folder in folders])
+
+
+def provenance_of(folder: Path) -> dict[str, Any]:
+    """What may be told of how a notes folder came about: no addresses, no local paths.
+
+    prompt, version, question; backend, model, weights, decoding; view, notes (the folder's name),
+    finished_at (seconds UTC), package. None where the manifest does not say.
+    """
+    facts = files.manifest(folder)
+    settings, inputs = facts.get("settings", {}), facts.get("inputs", {})
+    prompt, backend = settings.get("prompt", {}), inputs.get("backend", {})
+    model = backend.get("model")
+    return {
+        "prompt": prompt.get("name") or folder.name.rpartition("-")[0] or folder.name,
+        "version": prompt.get("version"),
+        "question": prompt.get("question"),
+        "backend": backend.get("backend"),
+        "model": PurePath(model).name if model and PurePath(model).is_absolute() else model,
+        "weights": backend.get("weights"),
+        "decoding": backend.get("decoding"),
+        "view": settings.get("view"),
+        "notes": folder.name,
+        "finished_at": facts.get("finished_at"),
+        "package": facts.get("package"),
+    }
 
 
 def _fields(answer: str | None) -> dict[str, Any]:
     """An answer as stored: JSON text of an object; failed rows have none."""
     value = json.loads(answer) if answer else {}
     return value if isinstance(value, dict) else {}
-
-
-def _provenance(folder: Path) -> dict[str, Any]:
-    facts = {k: v for k, v in files.manifest(folder).items() if k not in KEPT_BACK}
-    return {"prompt": folder.name.rpartition("-")[0] or folder.name} | _without_paths(facts)
-
-
-def _without_paths(value: Any) -> Any:
-    """The same with every absolute path cut to its last part."""
-    if isinstance(value, Mapping):
-        return {key: _without_paths(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(inner) for inner in value]
-    is_path = isinstance(value, str) and PurePath(value).is_absolute()
-    return PurePath(value).name if is_path else value

@@ -93,7 +93,7 @@ def test_cuts_are_counted():
 
 
 def test_tempo_is_found():
-    for bpm in (70, 110, 160):
+    for bpm in (50, 70, 90, 110, 130):
         at = np.arange(int(SOUND_RATE * 8)) / SOUND_RATE
         phase = at % (60 / bpm)
         clicks = np.sin(2 * np.pi * 440 * at) * np.exp(-30 * phase)
@@ -124,7 +124,7 @@ def test_signal_is_finite_for_any_length(count, samples):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     view = {"moments": 6, "shown": [0, 2, 4], "square": 32, "sound": True, "motion": True}
-    return tiny_llava.save(tmp_path_factory.mktemp("tower"), {"view": view})
+    return tiny_llava.save(tmp_path_factory.mktemp("tower"), {"view": view}, seed=5)
 
 
 def clip(seed: int) -> Clip:

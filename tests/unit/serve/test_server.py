@@ -65,8 +65,10 @@ def notes_folder(folder, rows):
     folder.mkdir()
     table = pl.DataFrame(rows, schema={"video_id": pl.String, "answer": pl.String}, orient="row")
     table.write_parquet(folder / "part-00000.parquet")
-    files.finish(folder, stage="annotate", inputs={"catalog": "/x/y"}, model="/models/pocket")
-    return folder
+    prompt = {"name": folder.name.split("-")[0], "version": 3, "question": "What?"}
+    backend = {"backend": "transformers", "model": "/secret/place/pocket", "weights": "ab12"}
+    inputs = {"backend": backend, "catalog": "/secret/work"}
+    return files.finish(folder, stage="annotate", settings={"prompt": prompt}, inputs=inputs)
 
 
 def test_notes_are_merged_and_keep_their_provenance(tmp_path):
@@ -77,10 +79,9 @@ def test_notes_are_merged_and_keep_their_provenance(tmp_path):
     notes = load_notes([one, two])
     assert notes.answers[video(7)] == answer(7) | {"caption": "A cat."}
     assert notes.answers["bad"] == {}
-    assert [(p["prompt"], p["model"]) for p in notes.provenance] == [
-        ("attributes", "pocket"), ("caption", "pocket"),
-    ]  # fmt: skip
-    assert "/x/y" not in str(notes.provenance)
+    told = [(p["prompt"], p["version"], p["model"], p["weights"]) for p in notes.provenance]
+    assert told == [("attributes", 3, "pocket", "ab12"), ("caption", 3, "pocket", "ab12")]
+    assert "secret" not in str(notes.provenance)
 
 
 def test_unfinished_notes_are_refused(tmp_path):

@@ -26,6 +26,7 @@ export class Feed {
     this.feedId = null;
     this.ended = false;
     this.asking = null;
+    this.wished = false;
     this.turn += 1; // answers to what was asked before are no longer wanted
   }
 
@@ -78,6 +79,7 @@ export class Feed {
     }
     if (this.index < 0 && this.clips.length) this.enter(0);
     this.window();
+    if (this.wished) this.step(1); // asked for while the page was on its way
   }
 
   fail(error) {
@@ -129,6 +131,7 @@ export class Feed {
 
   step(by) {
     const places = [...this.root.children];
+    this.wished = by > 0 && this.index + by >= places.length && this.asking !== null;
     const target = places[Math.max(0, Math.min(places.length - 1, this.index + by))];
     target?.scrollIntoView({ behavior: this.autoplay ? "smooth" : "auto", block: "start" });
   }

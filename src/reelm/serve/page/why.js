@@ -77,6 +77,10 @@ function thumbnail(facts) {
 
 function sources(facts) {
   if (!facts?.provenance.length || !Object.keys(facts.notes).length) return "";
-  const said = facts.provenance.map((one) => [one.model, one.prompt].filter(Boolean).join(", prompt "));
-  return `Noted by ${said.filter(Boolean).join("; ") || "a model"}.`;
+  const said = facts.provenance.map((one) => {
+    const prompt = [one.prompt, one.version && `v${one.version}`].filter(Boolean).join(" ");
+    const weights = one.weights ? ` (weights ${String(one.weights).slice(0, 8)})` : "";
+    return `${one.model || "a model"}${weights} asked for ${prompt || "notes"}`;
+  });
+  return `Noted by ${said.join("; ")}.`;
 }

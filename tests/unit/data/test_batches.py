@@ -1,0 +1,60 @@
+import numpy as np
+import polars as pl
+import torch
+
+from reelm.data.batches import padded, sequences
+from reelm.data.dataset import Dataset
+
+
+def world(lengths):
+    rows = [(f"u{u}", f"v{u}-{i}") for u, length in enumerate(lengths) for i in range(length)]
+    return Dataset.build(pl.DataFrame(rows, schema=["user_id", "video_id"], orient="row"))
+
+
+def epoch(data, size, length, seed=0):
+    return list(sequences(data, size, length, torch.Generator().manual_seed(seed)))
+
+
+def test_slices_are_cut_to_their_newest_items():
+    item = np.arange(1, 10, dtype=np.int32)
+    rows = padded(item, np.array([0, 5, 9]), np.array([5, 7, 9]), 3)
+    assert rows.tolist() == [[3, 4, 5], [0, 6, 7], [0, 0, 0]]
+
+
+def test_every_user_who_can_teach_something_comes_once():
+    data = world([1, 2, 3, 9, 30, 4, 2])
+    seen = [row for batch in epoch(data, 2, 50) for row in batch.next_item.amax(1).tolist()]
+    newest = [int(data.history(u)[-1]) for u in range(7) if len(data.history(u)) > 1]
+    assert sorted(seen) == sorted(newest)
+
+
+def test_the_next_item_is_the_next_item():
+    data = world([6, 4, 9])
+    for batch in epoch(data, 2, 4):
+        for history, following in zip(batch.history, batch.next_item, strict=True):
+            shown, wanted = history[history != 0].tolist(), following[history != 0].tolist()
+            assert shown[1:] == wanted[:-1]
+            assert len(shown) <= 4
+        assert (batch.next_item[batch.history == 0] == 0).all()
+
+
+def test_a_batch_is_as_long_as_its_longest_history():
+    assert all((b.history[:, 0] != 0).any() for b in epoch(world([2, 3, 9, 30, 4]), 2, 50))
+
+
+def test_lengths_of_a_kind_share_a_batch():
+    rng = np.random.default_rng(0)
+    batches = epoch(world(rng.integers(2, 60, 200).tolist()), 8, 100)
+    real = sum(int((b.history != 0).sum()) for b in batches)
+    assert real / sum(b.history.numel() for b in batches) > 0.9
+
+
+def test_a_seed_is_an_order():
+    data = world([5] * 40)
+    first, again, other = (epoch(data, 4, 50, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a.history, b.history) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a.history, b.history) for a, b in zip(first, other, strict=True))
+
+
+def test_nobody_to_learn_from_is_no_batch():
+    assert epoch(world([1, 1]), 4, 50) == []

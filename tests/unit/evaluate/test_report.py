@@ -1,0 +1,123 @@
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reelm import evaluate, files, runs, train
+from reelm.data.dataset import Dataset
+from reelm.data.split import SplitConfig, leave_last_two, split
+from reelm.errors import BadData, ConfigError
+from reelm.evaluate.report import Report
+
+
+def cold_world():
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"v{v}") for u in range(30) for v in rng.permutation(20)[:6]]
+    data = Dataset.build(
+        pl.DataFrame(rows, schema=["user_id", "video_id"], orient="row"),
+        videos=[f"v{v}" for v in range(25)],
+    )
+    return split(data, SplitConfig(name="cold_item", valid_share=0.1, test_share=0.2))
+
+
+def test_pools_hold_what_they_should():
+    cut = cold_world()
+    report = evaluate.evaluate(train.fit(cut, "popularity"), cut.test)
+    warm = int((cut.train.counts > 0).sum())
+    cold = len(set(cut.test.target.tolist()))
+    assert report.candidates == {"mixed": 25, "warm": warm, "cold": cold}
+    assert report.questions["cold"] == report.asked == len(cut.test)
+    assert report.questions["warm"] == 0
+    assert math.isnan(report["warm/recall@10"])
+    assert report["cold/recall@5"] == 1.0 if cold <= 5 else report["cold/recall@5"] == 0.0
+    assert report.chance["cold"]["recall@10"] == 1.0
+
+
+def test_a_question_counts_in_each_pool_by_its_own_targets():
+    scores = {"pool": ["warm", "warm"], "user": [0, 1], "history": [1, 1], "targets": [1, 2]}
+    table = pl.DataFrame({**scores, "candidates": [10, 20], "recall@5": [1.0, 0.0]})
+    report = Report.of(table, {"warm": 30}, (5,), 4)
+    assert report["warm/recall@5"] == 0.5
+    assert report.chance["warm"]["recall@5"] == pytest.approx((5 / 10 + 5 / 20) / 2)
+    assert report.margins["warm"]["recall@5"] == pytest.approx(1.96 * math.sqrt(0.5) / 2**0.5)
+
+
+def test_small_batches_change_nothing(two_tastes, monkeypatch):
+    cut = leave_last_two(two_tastes)
+    run = train.fit(cut, "item_knn")
+    whole = evaluate.evaluate(run, cut.test)
+    monkeypatch.setattr(evaluate, "TILE", 13 * 5)
+    small = evaluate.evaluate(run, cut.test)
+    by = ["pool", "user"]
+    assert small.per_user.sort(by).equals(whole.per_user.sort(by))
+
+
+def test_chance_is_what_chance_gets():
+    """A model that draws its scores is as good as the report says chance is."""
+    cut = cold_world()
+    model = train.fit(cut, "popularity").model
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(200):
+        model.total.copy_(model.total.new_tensor(rng.random(len(model.total))))
+        report = evaluate.evaluate(model, cut.test, ("mixed",), (5,))
+        found.append(report["recall@5"])
+    assert np.mean(found) == pytest.approx(report.chance["mixed"]["recall@5"], rel=0.1)
+
+
+def test_a_pool_that_is_none_is_refused(two_tastes):
+    cut = leave_last_two(two_tastes)
+    with pytest.raises(ConfigError, match="'hot'"):
+        evaluate.evaluate(train.fit(cut, "popularity"), cut.test, ("hot",))
+
+
+def test_nothing_asked_is_an_empty_report(two_tastes):
+    cut = leave_last_two(two_tastes)
+    none = cut.test.take(np.zeros(0, np.int64))
+    report = evaluate.evaluate(train.fit(cut, "popularity"), none)
+    assert report.asked == 0
+    assert math.isnan(report["recall@10"])
+
+
+@pytest.fixture
+def made(two_tastes, tmp_path):
+    cut = leave_last_two(two_tastes)
+    config = train.find("item_knn").Config()
+    run = runs.load(train.train_run(cut, "item_knn", config, train.TrainConfig(), tmp_path))
+    return cut, run, tmp_path
+
+
+def test_a_report_folder_for_people_and_programs(made):
+    cut, run, work = made
+    folder = evaluate.test(run, cut, work)
+    assert files.finished(folder)
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["about"]["model"] == "item_knn"
+    assert facts["pools"]["mixed"]["questions"] == 24
+    assert "NaN" not in (folder / "report.json").read_text()
+    page = (folder / "report.html").read_text()
+    assert page.count("<rect") == 2  # a bar for each pool with questions: mixed and warm
+    assert "http" not in page  # needs nothing else
+    rows = pl.read_parquet(folder / "per_user.parquet")
+    assert set(rows["user_id"]) == set(run.users)
+    assert rows.filter(pl.col("pool") == "mixed")["recall@10"].mean() == pytest.approx(
+        facts["pools"]["mixed"]["metrics"]["recall@10"]
+    )
+
+
+def test_a_report_is_made_once(made):
+    cut, run, work = made
+    folder = evaluate.test(run, cut, work)
+    before = (folder / "report.json").stat().st_mtime_ns
+    assert evaluate.test(run, cut, work) == folder
+    assert (folder / "report.json").stat().st_mtime_ns == before
+    other = evaluate.test(run, cut, work, evaluate.EvaluateConfig(ks=(3,)))
+    assert other != folder
+
+
+def test_a_run_of_other_videos_is_refused(made):
+    _, run, work = made
+    with pytest.raises(BadData, match="other videos"):
+        evaluate.test(run, cold_world(), work)

@@ -1,0 +1,117 @@
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+import tiny_clips
+from reelm import files
+from reelm.annotate import AnnotateConfig, annotate
+from reelm.backends.fake import Fake
+from reelm.data.tables import Catalog, read_features, read_notes
+from reelm.encode import EncodeConfig, encode
+from reelm.encoders.hashing import Hashing
+from reelm.encoders.signal import Signal
+from reelm.errors import ConfigError, MissingInput
+from reelm.prompts.attributes import Attributes
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    """Seven clips; v005 is a copy of v001 and v006 is not a video. Every fifth has no title."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = tiny_clips.write(folder, 5)
+    paths += [folder / "v005.mp4", folder / "v006.mp4"]
+    shutil.copy(paths[1], paths[5])
+    paths[6].write_bytes(b"no video")
+    return tiny_clips.catalog(folder, paths)
+
+
+@pytest.fixture(scope="module")
+def work(catalog, tmp_path_factory):
+    """A work folder that holds notes."""
+    work = tmp_path_factory.mktemp("work")
+    annotate(catalog, Fake(), Attributes, AnnotateConfig(part=3), work)
+    return work
+
+
+@pytest.fixture(scope="module")
+def notes(work):
+    (folder,) = (work / "notes").iterdir()
+    return folder
+
+
+def failed(folder) -> dict[str, str]:
+    table = pl.read_parquet(folder / "failed.parquet")
+    return dict(zip(table["video_id"], table["reason"], strict=True))
+
+
+def test_videos_become_rows_and_broken_ones_reasons(catalog, tmp_path):
+    folder = encode(catalog, Signal(), EncodeConfig(part=3, batch=2, seconds=120), tmp_path)
+    made = read_features(folder)
+    assert sorted(made.ids) == [f"v{n:03d}" for n in range(6)]
+    assert set(failed(folder)) == {"v006"} and failed(folder)["v006"]
+    rows = dict(zip(made.ids, made.vectors, strict=True))
+    assert np.array_equal(rows["v001"], rows["v005"])
+    assert not np.array_equal(rows["v001"], rows["v002"])
+    facts = files.manifest(folder)
+    assert (facts["rows"], facts["failed"], facts["dim"]) == (7, 1, Signal().dim)
+    assert encode(catalog, Signal(), EncodeConfig(part=3, seconds=120), tmp_path) == folder
+
+
+def test_titles_are_read_with_their_hashtags(catalog, tmp_path):
+    folder = encode(catalog, Hashing(), EncodeConfig(input="title", part=2), tmp_path)
+    made = read_features(folder)
+    assert set(failed(folder)) == {"v000", "v005"} and "no title" in failed(folder).values()
+    said = Hashing().encode(["<b>clip</b> number 3 #cat #fyp"])[0]
+    assert np.array_equal(made.vectors[made.ids.index("v003")], said)
+
+
+def test_notes_are_read_as_sentences(catalog, work, notes):
+    folder = encode(catalog, Hashing(), EncodeConfig(input="notes"), work, notes)
+    made = read_features(folder)
+    assert set(failed(folder)) == {"v006"}
+    rows = read_notes(notes).filter(pl.col("video_id") == "v002")
+    said = Hashing().encode([Attributes.as_text(json.loads(rows["answer"][0]))])[0]
+    assert np.array_equal(made.vectors[made.ids.index("v002")], said)
+    both = encode(catalog, Hashing(), EncodeConfig(input="title+notes"), work, notes)
+    assert len(read_features(both).ids) == 7 and both != folder
+
+
+def test_any_column_can_be_read(catalog, tmp_path):
+    folder = encode(catalog, Hashing(), EncodeConfig(input="hashtags"), tmp_path)
+    vectors = read_features(folder).vectors
+    assert len(vectors) == 5 and np.ptp(vectors, axis=0).max() == 0
+
+
+def test_what_is_missing_is_named(catalog, tmp_path):
+    with pytest.raises(ConfigError, match=r"'titel' is not title.*hashtags"):
+        encode(catalog, Hashing(), EncodeConfig(input="titel"), tmp_path)
+    with pytest.raises(MissingInput, match="reelm annotate"):
+        encode(catalog, Hashing(), EncodeConfig(input="notes"), tmp_path)
+
+
+def test_other_texts_are_another_folder(catalog, tmp_path):
+    other = Catalog(catalog.folder, catalog.videos.with_columns(title=pl.lit("x")), catalog.events)
+    folders = {encode(c, Hashing(), EncodeConfig(), tmp_path) for c in (catalog, other)}
+    assert len(folders) == 2
+
+
+def test_videos_without_files_have_titles_all_the_same(tmp_path):
+    bare = Catalog(tmp_path, pl.DataFrame({"video_id": ["a", "b"], "title": ["x", "y"]}), pl.DataFrame())
+    made = read_features(encode(bare, Hashing(), EncodeConfig(), tmp_path))
+    assert made.ids == ("a", "b")
+    assert encode(bare, Signal(), EncodeConfig(), tmp_path).is_dir()
+
+
+def test_a_vector_that_is_not_finite_is_a_failure(catalog, tmp_path):
+    class Broken(Hashing):
+        def encode(self, inputs):
+            vectors = super().encode(inputs)
+            vectors[["2" in text for text in inputs], 3] = np.nan
+            return vectors
+
+    folder = encode(catalog, Broken(), EncodeConfig(), tmp_path)
+    assert "not finite" in failed(folder)["v002"]
+    assert "v002" not in read_features(folder).ids

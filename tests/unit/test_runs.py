@@ -1,0 +1,93 @@
+import json
+
+import polars as pl
+import pytest
+
+from reelm import runs, train
+from reelm.data.dataset import Dataset
+from reelm.data.split import leave_last_two
+from reelm.errors import BadData
+from reelm.models.popularity import PopularityConfig
+
+QUICK = train.TrainConfig(epochs=1)
+
+
+@pytest.fixture
+def folder(two_tastes, tmp_path):
+    split = leave_last_two(two_tastes)
+    return train.train_run(split, "item_knn", train.find("item_knn").Config(), QUICK, tmp_path)
+
+
+def test_an_answer_is_a_table(folder):
+    run = runs.load(folder)
+    table = run.recommend(["u0", "nobody"], k=3)
+    assert table.schema == runs.ANSWER
+    assert table["user_id"].to_list() == ["u0"] * 3 + ["nobody"] * 3
+    assert table["rank"].to_list() == [1, 2, 3] * 2
+    assert table["source"].to_list() == ["model"] * 3 + ["fallback"] * 3
+    best = table.filter(pl.col("user_id") == "u0")
+    assert best["score"].is_sorted(descending=True)
+    assert not set(best["item_id"]) & {run.items[i] for i in run.history("u0")}
+
+
+def test_what_was_viewed_may_be_kept(folder):
+    run = runs.load(folder)
+    table = run.recommend(["u0"], k=12, filter_viewed=False)
+    assert len(table) == 12
+    assert len(run.recommend(["u0"], k=100)) == 12 - 3
+
+
+def test_strangers_get_popular_videos_each_in_an_order_of_their_own():
+    rows = [(f"u{u}", f"v{v}") for u in range(40) for v in range(u % 40)]
+    data = Dataset.build(pl.DataFrame(rows, schema=["user_id", "video_id"], orient="row"))
+    run = train.fit(data, "popularity", PopularityConfig())
+    strangers = [f"s{i}" for i in range(200)]
+    table = run.recommend(strangers, k=5)
+    assert run.recommend(strangers, k=5).equals(table)
+    lists = table.group_by("user_id").agg("item_id")["item_id"].to_list()
+    assert len(set(map(tuple, lists))) > 100
+    rows = pl.Series([run.item_rows[video] for video in table["item_id"]])
+    assert run.counts[rows.to_numpy()].mean() > 1.2 * run.counts[1:].mean()
+
+
+def test_nobody_is_an_empty_table(folder):
+    run = runs.load(folder)
+    assert run.recommend([]).schema == runs.ANSWER
+    assert len(run.similar(["v0"], 3)) == 3
+
+
+def test_videos_alike_are_of_one_taste_and_not_the_video_itself(folder):
+    table = runs.load(folder).similar(["v2", "unheard"], k=4)
+    assert table.columns[0] == "video_id"
+    alike = table.filter(pl.col("video_id") == "v2")
+    assert all(int(v[1:]) % 2 == 0 and v != "v2" for v in alike["item_id"])
+    assert set(table.filter(pl.col("video_id") == "unheard")["source"]) == {"fallback"}
+
+
+def test_the_folder_is_readable_by_other_means(folder):
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "card.md", "config.toml", "histories.parquet", "ids.parquet", "manifest.json",
+        "metrics.jsonl", "model.safetensors",
+    ]  # fmt: skip
+    ids = pl.read_parquet(folder / "ids.parquet")
+    assert ids["count"].sum() == 24 * 3
+    assert json.loads((folder / "manifest.json").read_text())["rows"] == 24 * 3
+    assert "users: 24, videos: 12" in (folder / "card.md").read_text()
+
+
+def test_runs_are_listed_the_newest_last(two_tastes, tmp_path):
+    split = leave_last_two(two_tastes)
+    made = [
+        train.train_run(split, name, train.find(name).Config(), QUICK, tmp_path)
+        for name in ("popularity", "content")
+    ]
+    (tmp_path / "runs" / "unfinished").mkdir()
+    assert runs.list_runs(tmp_path) == made
+    assert runs.list_runs(tmp_path / "nothing") == []
+
+
+def test_weights_of_another_model_are_refused(folder):
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace('"item_knn"', '"popularity"'))
+    with pytest.raises(BadData, match="do not fit popularity"):
+        runs.load(folder)
