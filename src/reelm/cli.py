@@ -176,9 +176,7 @@ def train(
     )
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
-    folder = verb.train_run(found.read(), model, chosen, _section("train", raw), work)
-    sources.save(found, folder)
-    _made(folder)
+    _made(verb.train_run(found.read(), model, chosen, _section("train", raw), work, found))
 
 
 @app.command()

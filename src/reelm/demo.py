@@ -116,7 +116,6 @@ def _compared(
 ) -> tuple[dict[str, dict[str, float]], Path]:
     """Every arm's test figures, and the run that validation likes best."""
     from reelm import evaluate, models, runs, train
-    from reelm import sources as beside
 
     split = sources.read()
     rows: dict[str, dict[str, float]] = {}
@@ -125,8 +124,8 @@ def _compared(
     schedule = train.TrainConfig(epochs=config.epochs, seed=config.seed)
     for arm, (name, settings) in ARMS.items():
         say(f"5/6 train {arm}")
-        folder = train.train_run(split, name, models.find(name).Config(**settings), schedule, work)
-        beside.save(sources, folder)
+        chosen = models.find(name).Config(**settings)
+        folder = train.train_run(split, name, chosen, schedule, work, sources)
         run = runs.load(folder)
         pools = json.loads((evaluate.test(run, split, work) / "report.json").read_text())["pools"]
         rows[arm] = {pool: pools[pool]["metrics"][MEASURE] for pool in POOLS}

@@ -38,14 +38,13 @@ class Sources(Config):
         data = Dataset.load(read_catalog(self.catalog), tables, self.dataset)
         return splits.split(data, self.split)
 
-
-def save(sources: Sources, run: Path) -> None:
-    """Write `sources.json` into a run's folder."""
-    files.write_text(run / NAME, sources.model_dump_json(indent=2) + "\n")
+    def save(self, run: Path) -> None:
+        """Write `sources.json` into a run's folder."""
+        files.write_text(run / NAME, self.model_dump_json(indent=2) + "\n")
 
 
 def load(run: Path) -> Sources:
-    """What `save` wrote.
+    """The sources that a run's folder names.
 
     Raises:
         BadData: the run was made from Python and nobody noted its sources.

@@ -25,6 +25,7 @@ from reelm.evaluate import evaluate
 from reelm.models import find
 from reelm.models.base import Recommender, Retriever
 from reelm.runs import Run
+from reelm.sources import Sources
 
 VERSION = 1
 CHECKPOINT = "checkpoint.safetensors"
@@ -68,8 +69,12 @@ def train_run(
     model_config: Config,
     train_config: TrainConfig,
     work: Path,
+    sources: Sources | None = None,
 ) -> Path:
     """Train the model called `name` and write `work/runs/<name>-<key>/`.
+
+    Args:
+        sources: where the split came from, noted in the run for `evaluate` and `serve`.
 
     A second call with the same data and settings returns the folder at once; a killed one goes
     on from its checkpoint, and ends as if it had not been killed.
@@ -85,6 +90,8 @@ def train_run(
     inputs = {"split": split.fingerprint, "model": name}
     key = files.key("train", VERSION, settings, inputs)
     folder = work / "runs" / f"{name}-{key}"
+    if sources is not None:
+        sources.save(folder)
     if files.finished(folder):
         return folder
     begun = time.monotonic()

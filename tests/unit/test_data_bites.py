@@ -94,3 +94,12 @@ def test_no_question_shows_its_own_target(name):
         assert len(questions)
         for q in range(len(questions)):
             assert not set(questions.history(q)) & set(questions.targets(q))
+
+
+def test_what_was_watched_before_the_cut_is_no_target_after_it():
+    again = log(*((f"u{n % 3}", f"v{n % 12}", float(n)) for n in range(30)))
+    new = log(*((f"u{n}", "new", 30.0) for n in range(3)))
+    config = SplitConfig(name="global_time", valid_from=20.0, test_from=24.0)
+    cut = split(Dataset.build(pl.concat([again, new])), config)
+    for q in range(len(cut.test)):
+        assert [cut.train.items[row] for row in cut.test.targets(q)] == ["new"]

@@ -99,7 +99,8 @@ def test_other_texts_are_another_folder(catalog, tmp_path):
 
 
 def test_videos_without_files_have_titles_all_the_same(tmp_path):
-    bare = Catalog(tmp_path, pl.DataFrame({"video_id": ["a", "b"], "title": ["x", "y"]}), pl.DataFrame())
+    videos = pl.DataFrame({"video_id": ["a", "b"], "title": ["x", "y"]})
+    bare = Catalog(tmp_path, videos, pl.DataFrame())
     made = read_features(encode(bare, Hashing(), EncodeConfig(), tmp_path))
     assert made.ids == ("a", "b")
     assert encode(bare, Signal(), EncodeConfig(), tmp_path).is_dir()

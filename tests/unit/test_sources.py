@@ -14,7 +14,7 @@ def test_what_is_saved_is_loaded(tmp_path):
         dataset=DatasetConfig(min_portion=0.25),
         split=SplitConfig(name="global_time", test_from=3.0),
     )
-    sources.save(before, tmp_path)
+    before.save(tmp_path)
     assert sources.load(tmp_path) == before
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import polars as pl
 
-from reelm.formats import cleaning, reading
 from reelm.formats.base import Format, ReadOptions, Tables
-from reelm.formats.sequences import sequences
+from reelm.formats.blocks import cleaning, reading
+from reelm.formats.blocks.sequences import sequences
 
 
 class Beauty(Format):

@@ -7,9 +7,9 @@ Files: `sequences.parquet` (user, items in the order they were watched) and `tit
 from pathlib import Path
 from typing import ClassVar
 
-from reelm.formats import cleaning, reading
 from reelm.formats.base import Format, ReadOptions, Tables
-from reelm.formats.sequences import sequences
+from reelm.formats.blocks import cleaning, reading
+from reelm.formats.blocks.sequences import sequences
 
 
 class MicroLens(Format):

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from reelm.formats import cleaning, reading
 from reelm.formats.base import Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, reading
 
 
 class MovieLens1M(Format):

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from reelm.errors import BadData
-from reelm.formats import cleaning, columns, reading
 from reelm.formats.base import VIDEOS, Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, columns, reading
 from reelm.formats.recbole import atomic
 
 FEATURE = "_feat.npy"

@@ -9,8 +9,8 @@ from typing import ClassVar
 import polars as pl
 
 from reelm.errors import BadData
-from reelm.formats import cleaning, columns, reading
 from reelm.formats.base import VIDEOS, Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, columns, reading
 
 
 class RecBole(Format):

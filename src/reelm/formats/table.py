@@ -12,8 +12,8 @@ from typing import ClassVar
 import polars as pl
 
 from reelm.errors import BadData
-from reelm.formats import cleaning, columns, reading
 from reelm.formats.base import EVENTS, QUARANTINE, VIDEOS, Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, columns, reading
 
 LOGS = ("events", "interactions", "log", "logs", "ratings", "inter")
 ITEMS = ("videos", "items", "movies", "titles", "item")

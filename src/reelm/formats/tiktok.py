@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from reelm.formats import cleaning, reading
 from reelm.formats.base import VIDEOS, Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, reading
 
 
 class TikTok(Format):

@@ -17,7 +17,7 @@ SILENT = {"", "none", "unknown", "null", "n/a", "other"}
 """Values that say nothing, so nothing is recommended because of them."""
 LONGEST = 40
 """Characters; longer values are free text, not facets."""
-TELLING = {"hashtag": 0.5, "creator": 0.7}
+TELLING = {"hashtag": 0.5, "creator": 0.7, "light": 0.6, "tempo": 0.8}
 """How good a reason a facet makes, against 1 for a note of what is in the video itself."""
 PAIR_TELLING = 1.3
 SMOOTHING = 4.0
@@ -45,6 +45,7 @@ MOVEMENT = {
     "spin": "spinning", "pulse": "pulsing", "bounce": "bouncing",
 }  # fmt: skip
 """How kinds of motion are said before "movement"."""
+LIGHT = {"day": "by day", "sunset": "at sunset", "night": "at night"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Facet:
         values = self.values
         if self.fields == ("motion",):
             values = tuple(MOVEMENT.get(v, v) for v in values)
+        if self.fields == ("light",) and values[0] in LIGHT:
+            return LIGHT[values[0]]
         known = PHRASES.get(self.fields)
         if known is None:
             return "with " + " and ".join(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from reelm.config import Config
@@ -17,7 +17,7 @@ from reelm.media.views import motion_pictures
 from reelm.tune import vision, wording
 from reelm.tune.model import TOKENS, value_tokens
 from reelm.tune.optimise import Optimiser, Report, schedule
-from reelm.tune.rendered import OBJECTS, Rendered
+from reelm.tune.rendered import OBJECTS, Rendered, sketched
 from reelm.tune.vision import REVERSED, SOUND, normalise, see
 from reelm.world.clips import Clip, sample_clip
 from reelm.world.vocabulary import ATTRIBUTES
@@ -35,8 +35,10 @@ class LanguageConfig(Config):
     """Stage 1: updates of the projector alone."""
     instruct_steps: PositiveInt = 2200
     """Stage 2: updates of projector and language model on frozen vision features."""
-    joint_steps: NonNegativeInt = 900
+    joint_steps: NonNegativeInt = 650
     """Last updates, of everything, at a fifth of the learning rate."""
+    fresh: float = Field(default=0.75, ge=0, le=1)
+    """Share of the last stage's samples whose pictures are drawn anew, never seen before."""
     batch_size: PositiveInt = 16
     """Samples per step; alignment and text use three and one and a half times as many."""
     learning_rate: PositiveFloat = 1.5e-3
@@ -243,7 +245,10 @@ def train_instruct(
 def train_joint(
     model: Any, writer: Writer, rendered: Rendered, config: LanguageConfig, report: Report
 ) -> None:
-    """Everything together, gently: what the answers need reaches the vision tower too."""
+    """Everything together, gently: what the answers need reaches the vision tower too.
+
+    By now the model knows its training clips by heart, so most samples are new ones.
+    """
     rng = random.Random(2)
     parts = model.model
     optimiser = Optimiser(
@@ -251,20 +256,28 @@ def train_joint(
         config.learning_rate / 5,
     )
     for step in range(config.joint_steps):
-        rows = [rng.randrange(len(rendered)) for _ in range(config.batch_size)]
-        chosen = [_choose_pixels(rendered, row, rng) for row in rows]
+        chosen = [
+            _choose_pixels(rendered, rng.randrange(len(rendered)), rng.random() < config.fresh, rng)
+            for _ in range(config.batch_size)
+        ]
         pairs = [wording.sample_pair(clip, rng) for clip, _ in chosen]
         pixels = normalise(np.concatenate([pictures for _, pictures in chosen]))
         features = see(parts.vision_tower, pixels)
-        features = features.reshape(len(rows), -1, features.shape[-1])
+        features = features.reshape(len(chosen), -1, features.shape[-1])
         loss = answer_loss(model, writer.batch(pairs), features)
         optimiser.step(loss, step / config.joint_steps)
         report(step, float(loss.detach()))
 
 
-def _choose_pixels(rendered: Rendered, row: int, rng: random.Random) -> tuple[Clip, np.ndarray]:
-    """Six pictures of one clip, forwards or backwards."""
+def _choose_pixels(
+    rendered: Rendered, row: int, fresh: bool, rng: random.Random
+) -> tuple[Clip, np.ndarray]:
+    """Six pictures of one clip, forwards or backwards; a fresh one borrows the clip's sound."""
     clip, frames = rendered.clips[row], rendered.frames[row]
+    if fresh:
+        heard = {name: getattr(clip, name) for name in SOUND}
+        clip = replace(sample_clip(rng), **heard)
+        frames = sketched(clip, rng)
     if rng.random() < 0.5:
         frames = frames[::-1]
         clip = replace(clip, motion=REVERSED.get(clip.motion, clip.motion))

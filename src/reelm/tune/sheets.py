@@ -3,7 +3,6 @@
 A clip shows one kind of subject in one colour; a sheet teaches six kinds and two words at once.
 """
 
-import io
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,12 @@ from torch import Tensor
 from reelm import files
 from reelm.media.views import squash
 from reelm.tune.model import SIDE
-from reelm.tune.rendered import spread, token_at, word_middle
+from reelm.tune.rendered import HEIGHT, WIDTH, spread, through_codec, token_at, word_middle
 from reelm.world import drawing
 from reelm.world.clips import sample_clip
 from reelm.world.drawing import sprite, word_pill
 from reelm.world.vocabulary import ATTRIBUTES
 
-WIDTH, HEIGHT = 180, 320
 PART = 2000
 SPRITES, WORDS = 6, 2  # per sheet, at most
 ROWS, COLUMNS = (0.16, 0.4, 0.62, 0.86), (0.27, 0.73)
@@ -91,7 +89,7 @@ def _sheet(rng: random.Random) -> tuple[np.ndarray, ...]:
         picture.paste(pill, ((WIDTH - pill.width) // 2, int(top * HEIGHT)), pill)
         places[slot], kinds[slot] = token_at(0.5, word_middle(top)), word
     scenery = [ATTRIBUTES[name].index(getattr(clip, name)) for name in ("scene", "light", "effect")]
-    return squash(_through_codec(picture, rng), SIDE), places, kinds, np.array(scenery)
+    return squash(through_codec(picture, rng), SIDE), places, kinds, np.array(scenery)
 
 
 def _place_sprite(
@@ -108,10 +106,3 @@ def _place_sprite(
     corner = int(x * WIDTH - image.width / 2), int(y * HEIGHT - image.height / 2)
     picture.paste(image, corner, image)
     return token_at(x, y), (subject, colour)
-
-
-def _through_codec(picture: Image.Image, rng: random.Random) -> np.ndarray:
-    """The blocks and blur of lossy video, cheaply: one JPEG pass."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=rng.randrange(35, 90))
-    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -13,6 +13,8 @@ RED_CAT = {"subject": "cat", "colour": "red", "word": "none", "count": "2"}
         (("colour", "subject"), ("orange", "cat"), "with an orange cat"),
         (("tempo", "instrument"), ("slow", "piano"), "with slow piano music"),
         (("motion",), ("spin",), "with spinning movement"),
+        (("light",), ("sunset",), "at sunset"),
+        (("light",), ("dim",), "in dim light"),
         (("word",), ("{0}",), "that say “{0}”"),
         (("camera_angle",), ("low",), "with camera angle low"),
         (("hashtag",), ("#food",), "tagged #food"),

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from reelm.errors import BadData
-from reelm.formats import columns
 from reelm.formats.base import EVENTS, QUARANTINE, SPLITS, VIDEOS
-from reelm.formats.reading import ROW
+from reelm.formats.blocks import columns
+from reelm.formats.blocks.reading import ROW
 
 WORDS = {
     "view": "watch", "play": "watch", "read": "watch", "watched": "watch", "click": "click",

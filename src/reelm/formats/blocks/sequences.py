@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reelm.formats import cleaning, reading
+from reelm.formats.blocks import cleaning, reading
 
 
 def sequences(path: Path) -> cleaning.Cleaned:

@@ -1,0 +1,1 @@
+"""Parts of formats that several of them use."""

@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reelm import annotate as verb
+from reelm import files
+from reelm.annotate import AnnotateConfig, annotate
+from reelm.backends.base import Answer, Failure
+from reelm.backends.fake import Fake, FakeConfig
+from reelm.cost import Ledger
+from reelm.data.tables import Catalog, read_notes
+from reelm.errors import BackendError
+from reelm.media.views import Picture, View
+from reelm.prompts.attributes import Attributes
+from reelm.prompts.caption import Caption
+
+
+class Decoded:
+    """In place of the decoder: every file is two grey frames of its own shade."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __call__(self, wanted):
+        return [
+            (np.full((3, 8, 8, 3), int(v.sha256, 16), np.uint8), np.zeros(0, np.float32))
+            for v in wanted
+        ]
+
+
+@pytest.fixture
+def catalog(tmp_path, monkeypatch) -> Catalog:
+    """Twenty videos without copies."""
+    monkeypatch.setattr(verb, "Decoder", Decoded)
+    names = [f"v{n:02d}" for n in range(20)]
+    columns = {
+        "video_id": names,
+        "path": [f"/nowhere/{name}.mp4" for name in names],
+        "sha256": [f"{n:064x}" for n in range(20)],
+    }
+    return Catalog(tmp_path / "catalog", pl.DataFrame(columns), pl.DataFrame())
+
+
+class Tuned(Fake):
+    """Has its own view, words and phrase; remembers what it was asked."""
+
+    def __init__(self, **settings):
+        super().__init__(FakeConfig(**settings))
+        self.view = View(moments=3, shown=(0, 2), square=8, motion=True)
+        self.vocabulary = {"subject": ("cat", "fish")}
+        self.requests = []
+
+    def phrase(self, prompt):
+        return "List them." if prompt == "attributes" else None
+
+    def answer(self, requests):
+        self.requests += requests
+        return super().answer(requests)
+
+
+def test_a_model_is_shown_its_view_and_asked_in_its_own_words(catalog, tmp_path):
+    backend = Tuned()
+    folder = annotate(catalog, backend, Attributes, AnnotateConfig(), tmp_path)
+    first = backend.requests[0]
+    names = [part.name if isinstance(part, Picture) else part for part in first.parts]
+    assert names == [
+        "Frame 1: ", "Frame 1", "\n", "Frame 2: ", "Frame 2", "\n", "Motion 1: ", "Motion 1", "\n",
+        "List them.",
+    ]  # fmt: skip
+    assert first.schema["properties"]["subject"]["enum"] == ["cat", "fish"]
+    answers = [json.loads(a) for a in read_notes(folder)["answer"]]
+    assert {a["subject"] for a in answers} == {"cat", "fish"}
+
+
+def test_the_manifest_says_where_notes_come_from(catalog, tmp_path):
+    folder = annotate(catalog, Tuned(seconds=0.001), Attributes, AnnotateConfig(part=8), tmp_path)
+    facts = files.manifest(folder)
+    assert facts["settings"]["prompt"]["question"] == "List them."
+    assert facts["settings"]["view"]["shown"] == [0, 2]
+    assert facts["inputs"]["backend"]["model"] == "fake"
+    assert (facts["rows"], facts["failed"], facts["cost"]["parts"]) == (20, 0, 3)
+    assert facts["cost"]["tokens_out"] == read_notes(folder)["tokens_out"].sum() > 0
+    assert Ledger(folder).total() == facts["cost"]
+
+
+def test_whatever_changes_answers_changes_the_folder(catalog, tmp_path):
+    wider = Tuned()
+    wider.view = View(moments=4)
+    fewer = Catalog(catalog.folder, catalog.videos.head(19), catalog.events)
+    config = AnnotateConfig()
+    folders = [
+        annotate(catalog, Tuned(), Attributes, config, tmp_path),
+        annotate(catalog, Tuned(), Caption, config, tmp_path),
+        annotate(catalog, Tuned(seed=1), Attributes, config, tmp_path),
+        annotate(catalog, wider, Attributes, config, tmp_path),
+        annotate(fewer, Tuned(), Attributes, config, tmp_path),
+        annotate(catalog, Tuned(), Attributes, AnnotateConfig(part=7), tmp_path),
+    ]
+    assert len(set(folders)) == len(folders)
+    same = AnnotateConfig(workers=2, batch=3)
+    backend = Tuned()
+    assert annotate(catalog, backend, Attributes, same, tmp_path) == folders[0]
+    assert not backend.requests, "what is finished is not asked again"
+
+
+def test_a_server_that_is_gone_stops_the_run_and_the_next_goes_on(catalog, tmp_path):
+    class Gone(Tuned):
+        def answer(self, requests):
+            if self.requests:
+                return [Failure("connection", "refused")] * len(requests)
+            return super().answer(requests)
+
+    config = AnnotateConfig(part=8)
+    with pytest.raises(BackendError, match="nothing of part 1 came through"):
+        annotate(catalog, Gone(), Attributes, config, tmp_path)
+    (folder,) = (tmp_path / "notes").iterdir()
+    assert len(list(folder.glob("part-*"))) == 1 and not files.finished(folder)
+    backend = Tuned()
+    annotate(catalog, backend, Attributes, config, tmp_path)
+    assert len(backend.requests) == 12 and read_notes(folder)["answer"].null_count() == 0
+
+
+def test_single_failures_of_the_way_are_rows(catalog, tmp_path):
+    class Flaky(Tuned):
+        def answer(self, requests):
+            said = super().answer(requests)
+            return [Failure("timeout", "120 s") if r.key == "v03" else a
+                    for r, a in zip(requests, said, strict=True)]  # fmt: skip
+
+    folder = annotate(catalog, Flaky(), Attributes, AnnotateConfig(part=8), tmp_path)
+    assert files.manifest(folder)["failures"] == {"timeout": 1}
+
+
+def test_an_answer_that_stays_wrong_is_a_failure_that_says_how(catalog, tmp_path):
+    class Stubborn(Tuned):
+        def answer(self, requests):
+            said = super().answer(requests)
+            return [Answer('{"subject":"dragon"}', 1, 1, 0.0) if r.key == "v05" else a
+                    for r, a in zip(requests, said, strict=True)]  # fmt: skip
+
+    backend = Stubborn()
+    notes = read_notes(annotate(catalog, backend, Attributes, AnnotateConfig(), tmp_path))
+    (row,) = notes.filter(pl.col("answer").is_null()).to_dicts()
+    assert (row["video_id"], row["error_kind"]) == ("v05", "schema")
+    assert "answer.subject is not one of" in row["error"]
+    asked = [r for r in backend.requests if r.key == "v05"]
+    assert len(asked) == 2 and "dragon" in asked[1].parts[-1]
+
+
+def test_a_catalogue_without_files_gives_an_empty_folder(tmp_path):
+    bare = Catalog(tmp_path, pl.DataFrame({"video_id": ["a"]}), pl.DataFrame())
+    folder = annotate(bare, Tuned(), Caption, AnnotateConfig(), tmp_path)
+    assert files.manifest(folder)["rows"] == 0
