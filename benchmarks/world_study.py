@@ -37,6 +37,7 @@ from reelm.world.tables import DAY_S, EPOCH_S, events_table, true_utility, write
 from reelm.world.titles import make_uploads
 
 VIDEOS, PEOPLE, SEED = 1600, 1200, 11
+EPOCHS, PATIENCE = 50, 15  # validation starts near chance, so a short patience stops too soon
 HERE = Path(__file__).parent
 POOLS = ("warm", "cold", "mixed")
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -91,7 +92,7 @@ def watched(work: Path) -> tuple[Path, list[str], dict[str, Features]]:
     order = np.random.default_rng(0).permutation(len(seen.ids))
     found["shuffled"] = Features("shuffled", seen.ids, seen.vectors[order])
     truth = pl.read_parquet(world / "truth" / "attributes.parquet")
-    vectors = text().texts(truth["sentence"].to_list())
+    vectors = text().encode(truth["sentence"].to_list())
     found["oracle"] = Features("oracle", tuple(truth["video_id"]), np.asarray(vectors))
     return world, ids, found
 
@@ -120,7 +121,8 @@ def one_seed(seed: int, split: Split, truth: Path) -> dict[str, dict[str, float]
     for arm, (items, features) in ARMS.items():
         start = time.process_time()
         config = SASRecConfig(items=items, features=features or ("text",))
-        out[arm] = measure(fit(split, "sasrec", config, TrainConfig(seed=seed)).model, split)
+        schedule = TrainConfig(seed=seed, epochs=EPOCHS, patience=PATIENCE)
+        out[arm] = measure(fit(split, "sasrec", config, schedule).model, split)
         out[arm]["cpu_s"] = round(time.process_time() - start, 1)
         print(json.dumps({"seed": seed, "arm": arm} | out[arm]), flush=True)
     utility = np.zeros((len(data.users), len(data.items)), np.float32)

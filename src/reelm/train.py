@@ -49,7 +49,7 @@ class TrainConfig(Config):
     """Largest length of a step's gradient; longer ones are shortened to it."""
     seed: int = 0
     """Of the weights the model starts from, of the shuffling, and of what training draws."""
-    patience: PositiveInt = 5
+    patience: PositiveInt = 10
     """Validations without a better result after which training stops."""
     validate_every: PositiveInt = 1
     """Epochs between validations."""
