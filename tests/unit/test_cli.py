@@ -14,7 +14,7 @@ REELM = Path(sys.executable).parent / "reelm"
 def said(*words: str) -> str:
     result = CliRunner().invoke(app, list(words))
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 @pytest.mark.parametrize("name", [*sorted(SECTIONS), "sasrec", "pocket", "text"])
