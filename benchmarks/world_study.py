@@ -129,7 +129,7 @@ def one_seed(seed: int, split: Split, truth: Path) -> dict[str, dict[str, float]
     utility[:, 1:] = true_utility(truth, data.users, data.items[1:])
     out["true utility (ceiling)"] = measure(Truth(data, torch.from_numpy(utility)), split)
     chance = evaluate(fit(split, "popularity").model, split.test, pools=POOLS, ks=(10,)).chance
-    out["chance"] = {k: v for k, v in chance.items() if k.endswith("@10")}
+    out["chance"] = {f"{pool}/recall@10": by["recall@10"] for pool, by in chance.items()}
     return out
 
 

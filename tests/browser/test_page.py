@@ -16,6 +16,11 @@ PLAYING = """() => {
     const video = document.querySelector('.slide[data-current] video');
     return video && !video.paused && video.currentTime;
 }"""
+SETTLED = (
+    "() => Math.abs(document.querySelector('.slide[data-current]').getBoundingClientRect().top -"
+    " document.querySelector('.slide[data-current]').parentElement.getBoundingClientRect().top) < 2"
+)
+"""The current slide has come to rest where the feed begins."""
 AT = "document.querySelector('.slide[data-current]')?.dataset.item"
 
 SOURCES = "all => all.map(reason => reason.dataset.source)"
@@ -32,6 +37,7 @@ def swipe(page, key="ArrowDown"):
     before = page.evaluate(AT)
     page.keyboard.press(key)
     page.wait_for_function(f"before => {AT} !== before", arg=before, timeout=20_000)
+    page.wait_for_function(SETTLED, timeout=20_000)
     return page.evaluate(AT)
 
 
