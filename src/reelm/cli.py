@@ -193,7 +193,7 @@ def evaluate(
     folder = run or files.latest(work / "runs")
     chosen = _section("evaluate", _raw(settings, sets))
     report = verb.test(runs.load(folder), sources.load(folder).read(), work, chosen)
-    typer.echo((report / "report.txt").read_text() if (report / "report.txt").exists() else "")
+    typer.echo(verb.summary(report))
     _made(report)
 
 

@@ -18,7 +18,7 @@ from reelm.config import Config
 from reelm.data.batches import padded
 from reelm.data.split import Questions, Split
 from reelm.errors import BadData, ConfigError
-from reelm.evaluate.report import Report, write
+from reelm.evaluate.report import Report, summary, write
 from reelm.models.base import Retriever
 from reelm.runs import Run
 
@@ -26,7 +26,7 @@ POOLS = ("mixed", "warm", "cold")
 VERSION = 1
 TILE = 1 << 23  # scores held at once; bounds the memory of an evaluation
 
-__all__ = ["POOLS", "EvaluateConfig", "Report", "evaluate", "test"]
+__all__ = ["POOLS", "EvaluateConfig", "Report", "evaluate", "summary", "test"]
 
 
 class EvaluateConfig(Config):

@@ -77,6 +77,18 @@ class Report:
         }
 
 
+def summary(folder: Path) -> str:
+    """A report folder's metrics as a plain table, one line per pool."""
+    pools = json.loads((folder / "report.json").read_text(encoding="utf-8"))["pools"]
+    names = list(dict.fromkeys(name for facts in pools.values() for name in facts["metrics"]))
+    lines = [f"{'pool':8}{'questions':>10}" + "".join(f"{name:>12}" for name in names)]
+    for pool, facts in pools.items():
+        values = [facts["metrics"].get(name) for name in names]
+        cells = "".join(f"{'-' if v is None else f'{v:.4f}':>12}" for v in values)
+        lines.append(f"{pool:8}{facts['questions']:>10}{cells}")
+    return "\n".join(lines)
+
+
 def write(report: Report, folder: Path, about: Mapping[str, Any], per_user: pl.DataFrame) -> None:
     """Write report.json, report.html and per_user.parquet; the manifest is left to the caller."""
     facts = {"about": dict(about), **report.facts}
