@@ -40,7 +40,7 @@ def two_tastes() -> Dataset:
     return Dataset.build(circle_events(), [circle_features()])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data sets, or a skip."""
     folder = os.environ.get("REELM_DATA")

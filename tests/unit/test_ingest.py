@@ -1,8 +1,6 @@
 """A log and a folder of files become a catalogue that accounts for every row, once."""
 
-import os
 import shutil
-from pathlib import Path
 
 import av
 import numpy as np
@@ -181,10 +179,8 @@ def test_a_log_without_a_good_row_is_refused(tmp_path):
         ingest(log, tmp_path / "work", QUICK)
 
 
-def test_all_real_files_come_in(tmp_path):
-    if not os.environ.get("REELM_DATA"):
-        pytest.skip("REELM_DATA is not set")
-    folder = Path(os.environ["REELM_DATA"]) / "videos_dev"
+def test_all_real_files_come_in(tmp_path, data_folder):
+    folder = data_folder / "videos_dev"
     log = tmp_path / "log.csv"
     log.write_text("user,item,portion\nu,google+ExoPlayer__sample_av1,0.5\n")
     made = ingest(log, tmp_path / "work", IngestConfig(workers=1, videos=folder))

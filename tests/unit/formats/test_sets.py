@@ -1,8 +1,5 @@
 """Published data sets come in as their READMEs count them, and small copies of each layout do."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -26,10 +23,8 @@ def read(name, folder):
 
 
 @pytest.mark.parametrize(("name", "folder"), COUNTS)
-def test_counts_are_those_of_the_readme(name, folder):
-    if not os.environ.get("REELM_DATA"):
-        pytest.skip("REELM_DATA is not set")
-    tables = read(name, Path(os.environ["REELM_DATA"]) / folder)
+def test_counts_are_those_of_the_readme(name, folder, data_folder):
+    tables = read(name, data_folder / folder)
     widths = {n: v.shape[1] for n, (_, v) in tables.features.items()}
     events = tables.events
     seen = (events["user_id"].n_unique(), tables.videos.height, events.height, widths)

@@ -95,13 +95,10 @@ def clip(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def videos_dev():
-    """The folder of real test files and its manifest, or a skip that says what is missing."""
+def videos_dev(data_folder):
+    """The real test files, each with its row of the manifest."""
     import json
-    import os
 
-    folder = Path(os.environ.get("REELM_DATA", "")) / "videos_dev"
-    if not os.environ.get("REELM_DATA") or not folder.is_dir():
-        pytest.skip("REELM_DATA names no folder with videos_dev/")
+    folder = data_folder / "videos_dev"
     listed = json.loads((folder / "manifest.json").read_text())["files"]
     return [(folder / entry["file"], entry) for entry in listed]
