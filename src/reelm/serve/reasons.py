@@ -46,7 +46,9 @@ class Reasons:
     def _unlinked(self, source: str, past: Past) -> str:
         if source == "new":
             return "New here: nobody had seen it when the model was trained."
-        return f"Predicted from the last {self._many(len(past.rows))} you {self._verb}."
+        count = len(past.rows)
+        which = "one" if count == 1 else self._many(count)
+        return f"Predicted from the last {which} you {self._verb}."
 
     def _popular(self, row: int) -> str:
         count = int(self._videos.counts[row])

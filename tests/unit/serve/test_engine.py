@@ -238,3 +238,11 @@ def test_a_model_with_nothing_to_say_is_not_asked(catalog, store):
     run = Run.of("popularity", Popularity(Popularity.Config(), data), data)
     engine = Engine(run, catalog, None, store)
     assert "model" not in {i.source for i in engine.feed("u0", 10).items}
+
+
+def test_a_single_watched_video_reads_well(run):
+    engine = Engine(run)
+    engine.store.add_events([event(1, "solo", "like", video(1))])
+    assert "Predicted from the last one you watched." in {
+        item.reason for item in engine.feed("solo", 10).items
+    }
