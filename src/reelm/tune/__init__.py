@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VERSION = 1
+READS: dict[str, tuple[str, ...]] = {
+    "vision": (),
+    "text": ("text_steps", "batch_size"),
+    "align": ("align_steps", "batch_size"),
+    "instruct": ("instruct_steps", "batch_size", "learning_rate"),
+    "joint": ("joint_steps", "fresh", "batch_size", "learning_rate"),
+}
+"""The settings of [language] that each stage reads; vision reads all of its own section."""
 UNSEEN = 1_000_003  # added to the seed: clips that are only looked at, never trained on
 
 
@@ -125,15 +133,27 @@ def tune(settings: Settings, out: Path) -> Path:
     model, processor = tiny.build(settings.size, settings.tune.seed)
     progress.line(weights=sum(p.numel() for p in model.parameters()))
     plain = settings.plain()
-    same = {name: plain["tune"][name] for name in ("clips", "sheets", "seed")}
-    key = files.key("tune", VERSION, {"material": same, "size": plain["size"]}, {})
+    keys = stage_keys(settings)
     stages = _stages(model, processor, material, settings, progress)
     for number, (name, stage) in enumerate(stages):
-        key = files.key(name, VERSION, plain["vision" if number == 0 else "language"], {"on": key})
-        _stage(out / f"stage-{number}-{name}-{key}.safetensors", name, stage, model, progress)
+        path = out / f"stage-{number}-{name}-{keys[name]}.safetensors"
+        _stage(path, name, stage, model, progress)
+    key = keys[stages[-1][0]]
     facts = {"settings": plain, "seconds": round(time.time() - started)}
     tiny.save(out / "model", model, processor, facts)
     return files.finish(out, stage="tune", version=VERSION, key=key, **facts)
+
+
+def stage_keys(settings: Settings) -> dict[str, str]:
+    """A key for each stage, in order: it changes with what this stage or one before it reads."""
+    plain = settings.plain()
+    same = {name: plain["tune"][name] for name in ("clips", "sheets", "seed")}
+    key = files.key("tune", VERSION, {"material": same, "size": plain["size"]}, {})
+    keys = {}
+    for name, read in READS.items():
+        values = plain["vision"] if name == "vision" else {n: plain["language"][n] for n in read}
+        keys[name] = key = files.key(name, VERSION, values, {"on": key})
+    return keys
 
 
 def prepare(config: TuneConfig, folder: Path) -> Material:

@@ -203,3 +203,16 @@ def test_clips_drawn_for_practice_are_consistent():
         clip = sample_clip(rng)
         text = wording.reminder_text(clip, wording.sample_pair(clip, rng), rng)
         assert text.count("<|im_end|>") == 2 and "<image>" not in text
+
+
+def test_a_setting_reruns_the_stages_that_read_it_and_those_after():
+    def keys(**changed):
+        words = language.LanguageConfig(**changed)
+        sight = vision.VisionConfig(steps=5)
+        return verb.stage_keys(verb.Settings(verb.TuneConfig(), SMALL, sight, words))
+
+    before, names = keys(), list(keys())
+    for field in language.LanguageConfig.model_fields:
+        now = keys(**{field: 1})
+        first = next(i for i, name in enumerate(names) if field in verb.READS[name])
+        assert [now[name] == before[name] for name in names] == [i < first for i in range(5)]
