@@ -41,7 +41,7 @@ def swipe(page, key="ArrowDown"):
     return page.evaluate(AT)
 
 
-def eventually(claim, seconds=10.0):
+def eventually(claim, seconds=60.0):
     """Wait for what another process will make true."""
     end = time.monotonic() + seconds
     while not claim():
