@@ -19,8 +19,8 @@ demo: .venv/.ready  ## render a small world, watch it, train, evaluate, serve th
 	$(RUN) demo $(ARGS)
 
 test: .venv/.ready  ## the whole suite, except what needs a GPU
-	$(BIN)/python -m pytest -q -n 2 -m "not gpu and not browser" $(ARGS)
-	$(BIN)/python -m pytest -q -m browser $(ARGS)  # alone: a browser that plays video wants both cores
+	$(BIN)/python -m pytest -q -rs -n 2 -m "not gpu and not browser" $(ARGS)
+	$(BIN)/python -m pytest -q -rs -m browser $(ARGS)  # alone: a browser that plays video wants both cores
 
 quick: .venv/.ready  ## without slow tests and without the browser
 	$(BIN)/python -m pytest -q -m "not gpu and not slow and not browser" $(ARGS)
