@@ -1,5 +1,12 @@
-"""Losses as pure functions of tensors. No modules, no state, one equation each."""
+"""Losses as pure functions of tensors. No modules, no state, one equation each.
 
+Every loss takes an optional `weight` per row and is then the weighted mean. Those that set many
+items against each row work tile by tile and find the gradient together with the loss, so that the
+logits of all rows never lie in memory at once. Within torch.autocast their matrix products are
+computed in its lower precision, all else in that of the states.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TILE = 256  # rows of logits at once: beyond that a CPU falls out of its cache
+
+NEVER = -1e9  # the logit of an item that is left out: finite, so that a row may have no other
+RARE = 1e-30  # probabilities below are not read off a softmax, which may have rounded them to 0
+
+Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of one tile: loss per row, its slope by the row's own logit, its slopes by the logits of the
+others up to a factor per row, and that factor."""
 
 
 def sampled_softmax(
@@ -34,85 +48,175 @@ def shared_softmax(
     chosen: Float[Tensor, "rows dim"],
     drawn: Float[Tensor, "negatives dim"],
     items: tuple[Int[Tensor, "rows"], Int[Tensor, "negatives"]],
+    log_chance: tuple[Float[Tensor, "rows"], Float[Tensor, "negatives"]] | None = None,
+    weight: Float[Tensor, "rows"] | None = None,
 ) -> Float[Tensor, ""]:
     """`sampled_softmax` of dot products with `states`, against drawn items that all rows share.
 
-    The gradient is worked out tile by tile together with the loss, so that logits stay in cache.
+    Args:
+        items: the items whose vectors `chosen` and `drawn` are.
+        log_chance: how likely each of these is drawn, as a logarithm, where the draw is uneven;
+            it is taken off the logits, so that the loss estimates the whole softmax.
+
+    Source of the correction: Bengio & Senecal 2008, "Adaptive importance sampling".
+    """
+    weight = _share(weight, states)
+    return _Shared.apply(_softmax_slopes, states, chosen, drawn, items, log_chance, weight)
+
+
+def shared_binary(
+    states: Float[Tensor, "rows dim"],
+    chosen: Float[Tensor, "rows dim"],
+    drawn: Float[Tensor, "negatives dim"],
+    items: tuple[Int[Tensor, "rows"], Int[Tensor, "negatives"]],
+    power: float = 1.0,
+    weight: Float[Tensor, "rows"] | None = None,
+) -> Float[Tensor, ""]:
+    """Logistic loss of the chosen item and of drawn ones that all rows share, over their number.
 
     Args:
         items: the items whose vectors `chosen` and `drawn` are.
+        power: beta of gBCE, to which the likelihood of the chosen item is raised; see
+            `calibrated_power`. 1 is the plain loss.
+
+    Source: Petrov & Macdonald 2023, "gSASRec", arXiv:2308.07192, equation 9; there every place
+    draws its own items.
     """
-    return _TiledSampled.apply(states, chosen, drawn, *items)
+
+    def slopes(own: Tensor, others: Tensor) -> Slopes:
+        size = others.shape[1] + 1
+        loss = power * F.softplus(-own) + F.softplus(others).sum(1, dtype=own.dtype)
+        by_own = power / size * (torch.sigmoid(own) - 1)
+        return loss / size, by_own, others.sigmoid_(), torch.full_like(own, 1 / size)
+
+    return _Shared.apply(slopes, states, chosen, drawn, items, None, _share(weight, states))
+
+
+def calibrated_power(negatives: int, items: int, calibration: float) -> float:
+    """beta of gBCE: alpha * (t * (1 - 1 / alpha) + 1 / alpha), alpha the share of items drawn.
+
+    Args:
+        calibration: t; at 0 the plain logistic loss, at 1 probabilities are not inflated by the
+            items that were not drawn.
+    """
+    alpha = min(1.0, negatives / max(items - 1, 1))
+    return alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
 
 
 def softmax(
     states: Float[Tensor, "rows dim"],
     items: Float[Tensor, "items dim"],
     target: Int[Tensor, "rows"],
+    weight: Float[Tensor, "rows"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the target among all items, whose logits are states @ items.T.
 
-    Mean over rows, in nats. The gradient is worked out tile by tile together with the loss, so
-    the logits of all rows never lie in memory at once.
+    Mean over rows, in nats.
     Cost: O(rows * items * dim) time, O(TILE * items) extra memory.
     """
-    return _TiledSoftmax.apply(states, items, target)
+    return _Whole.apply(states, items, target, _share(weight, states))
 
 
-def binary(positive: Float[Tensor, "rows"], negative: Float[Tensor, "rows"]) -> Float[Tensor, ""]:
-    """The chosen item is a 1, the drawn one a 0: mean over rows of both logistic losses, in nats.
+def binary(
+    positive: Float[Tensor, "rows"],
+    negative: Float[Tensor, "rows *negatives"],
+    weight: Float[Tensor, "rows"] | None = None,
+) -> Float[Tensor, ""]:
+    """The chosen item is a 1, the drawn ones are 0: logistic losses added up, mean over rows, nats.
 
-    2 ln 2 when all scores are zero. Source: Kang & McAuley 2018, section III.E.
+    2 ln 2 when all scores are zero and one item is drawn. Source: Kang & McAuley 2018, III.E.
     """
-    return (F.softplus(-positive) + F.softplus(negative)).mean()
+    loss = F.softplus(-positive) + F.softplus(negative).reshape(len(negative), -1).sum(1)
+    return loss.mean() if weight is None else (loss * _share(weight, positive)).sum()
 
 
-class _TiledSoftmax(torch.autograd.Function):
+def _share(weight: Tensor | None, states: Tensor) -> Tensor:
+    """What each row counts, adding up to 1."""
+    if weight is None:
+        return states.new_full((len(states),), 1 / max(len(states), 1))
+    return weight / weight.sum()
+
+
+def _softmax_slopes(own: Tensor, others: Tensor) -> Slopes:
+    share = others.softmax(1)
+    total = others.amax(1).to(own.dtype) - share.amax(1).to(own.dtype).log()  # = logsumexp
+    whole = torch.logaddexp(total, own)
+    return whole - own, (own - whole).exp_() - 1, share, (total - whole).exp_()
+
+
+def _low(*tensors: Tensor) -> list[Tensor]:
+    """The same in the precision of products: autocast's where it is on."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return list(tensors)
+    return [t.to(torch.get_autocast_dtype(kind)) for t in tensors]
+
+
+class _Shared(torch.autograd.Function):
+    """A loss over own and shared logits whose backward pass was done in the forward pass."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0913 - autograd wants every tensor as an argument of its own
+        ctx: Any,
+        slopes: Callable[[Tensor, Tensor], Slopes],
+        states: Tensor,
+        chosen: Tensor,
+        drawn: Tensor,
+        items: tuple[Tensor, Tensor],
+        log_chance: tuple[Tensor, Tensor] | None,
+        weight: Tensor,
+    ) -> Tensor:
+        total = states.new_zeros(())
+        to_states, to_chosen = torch.empty_like(states), torch.empty_like(chosen)
+        to_drawn = torch.zeros_like(drawn)
+        low_states, low_drawn = _low(states, drawn)
+        for at in range(0, len(states), TILE):
+            tile = slice(at, at + TILE)
+            rows, own, share = states[tile], chosen[tile], weight[tile]
+            logit = (rows * own).sum(1)
+            others = low_states[tile] @ low_drawn.T
+            if log_chance is not None:
+                logit = logit - log_chance[0][tile]
+                others = others.to(states.dtype) - log_chance[1]
+            others.masked_fill_(items[0][tile, None] == items[1], NEVER)
+            loss, by_own, by_others, factor = slopes(logit, others)
+            total += (loss * share).sum()
+            by_own, factor = (by_own * share)[:, None], (factor * share)[:, None]
+            (by_others,) = _low(by_others)
+            by_rows = (by_others @ low_drawn).to(own.dtype)
+            to_states[tile] = by_rows.mul_(factor).addcmul_(by_own, own)
+            to_chosen[tile] = by_own * rows
+            to_drawn += by_others.T @ (low_states[tile] * factor).to(by_others.dtype)
+        ctx.save_for_backward(to_states, to_chosen, to_drawn)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(above[0] * slope for slope in ctx.saved_tensors), None, None, None
+
+
+class _Whole(torch.autograd.Function):
     """Softmax cross-entropy whose backward pass was already done in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         total = states.new_zeros(())
         to_states, to_items = torch.empty_like(states), torch.zeros_like(items)
-        for at in range(0, len(states), TILE):
-            rows, goal = states[at : at + TILE], target[at : at + TILE, None]
-            logits = rows @ items.T
-            whole = logits.logsumexp(1, keepdim=True)
-            total += (whole - logits.gather(1, goal)).sum()
-            slope = logits.sub_(whole).exp_()
-            slope.scatter_add_(1, goal, slope.new_full(goal.shape, -1.0))
-            to_states[at : at + TILE] = slope @ items
-            to_items += slope.T @ rows
-        ctx.save_for_backward(to_states / len(states), to_items / len(states))
-        return total / len(states)
-
-    @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor, None]:
-        to_states, to_items = ctx.saved_tensors
-        return above[0] * to_states, above[0] * to_items, None
-
-
-class _TiledSampled(torch.autograd.Function):
-    """Sampled softmax whose backward pass was already done in the forward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, chosen: Tensor, drawn: Tensor, goal: Tensor, item: Tensor
-    ) -> Tensor:
-        total = states.new_zeros(())
-        slopes = torch.empty_like(states), torch.empty_like(chosen), torch.zeros_like(drawn)
-        shared = drawn.detach().requires_grad_()
+        low_states, low_items = _low(states, items)
         for at in range(0, len(states), TILE):
             tile = slice(at, at + TILE)
-            with torch.enable_grad():
-                rows, own = (t[tile].detach().requires_grad_() for t in (states, chosen))
-                same = goal[tile, None] == item
-                mean = sampled_softmax((rows * own).sum(1), rows @ shared.T, same)
-                loss = mean * (len(rows) / len(states))
-            slopes[0][tile], slopes[1][tile], part = torch.autograd.grad(loss, (rows, own, shared))
-            slopes[2].add_(part)
-            total += loss.detach()
-        ctx.save_for_backward(*slopes)
+            rows, goal, share = low_states[tile], target[tile, None], weight[tile, None]
+            logits = rows @ low_items.T
+            slope = logits.softmax(1)
+            chance = slope.gather(1, goal).to(states.dtype)
+            loss = -chance.log()
+            if bool((chance < RARE).any()):
+                loss = logits.to(states.dtype).logsumexp(1, keepdim=True) - logits.gather(1, goal)
+            total += (loss * share).sum()
+            slope.scatter_add_(1, goal, slope.new_full(goal.shape, -1.0))
+            to_states[tile] = (slope @ low_items) * share
+            to_items += slope.T @ (rows * share).to(rows.dtype)
+        ctx.save_for_backward(to_states, to_items)
         return total
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Verb: fit one recommender. This is the only training loop in the package."""
 
-import json
+import itertools
 import math
 import sys
 import time
@@ -10,57 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from reelm import config, files, runs
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.split import Questions, Split
-from reelm.errors import BadData, ConfigError, NonFinite
+from reelm.errors import ConfigError, NonFinite
 from reelm.evaluate import evaluate
 from reelm.models import find
 from reelm.models.base import Recommender, Retriever
 from reelm.runs import Run
 from reelm.sources import Sources
+from reelm.training import CHECKPOINT, Row, State, TrainConfig
 
-VERSION = 1
-CHECKPOINT = "checkpoint.safetensors"
+VERSION = 2
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
-Row = dict[str, float | int]
-
-
-class TrainConfig(Config):
-    """Section [train]."""
-
-    epochs: PositiveInt = 50
-    """Passes over the training users, at most."""
-    batch_size: PositiveInt = 128
-    """Users, or interactions, per step: whatever the model counts."""
-    learning_rate: PositiveFloat = 2e-3
-    """AdamW's step size."""
-    weight_decay: NonNegativeFloat = 0.01
-    """AdamW's pull of every weight towards zero."""
-    clip: PositiveFloat = 1.0
-    """Largest length of a step's gradient; longer ones are shortened to it."""
-    seed: int = 0
-    """Of the weights the model starts from, of the shuffling, and of what training draws."""
-    patience: PositiveInt = 10
-    """Validations without a better result after which training stops."""
-    validate_every: PositiveInt = 1
-    """Epochs between validations."""
-    validate_on: PositiveInt = 2000
-    """Validation questions that are asked, drawn once; all if there are fewer."""
-    measure: str = Field(default="mixed/ndcg@10", pattern=r"^(mixed|warm|cold)/[a-z]+(@\d+)?$")
-    """What validation goes by: pool/metric@k. The weights that were best by it are kept."""
-    checkpoint_s: NonNegativeInt = 20
-    """Seconds between checkpoints, from which a killed training goes on; 0 after every epoch."""
-    device: str = "cpu"
-    """Where torch computes, such as cpu or cuda."""
 
 
 def train_run(
@@ -179,135 +146,63 @@ def train(
     devices = [] if config.device == "cpu" else [torch.device(config.device)]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        state = _State(model, config)
+        state = State(model, config)
         if folder is not None:
             state.resume(folder)
         with _bar(config.epochs, state.epoch) as tell:
             while state.epoch < config.epochs and state.waited < config.patience:
-                row = _epoch(state, data, loss or model.loss)
+                row = _epoch(state, data, loss or model.loss, folder)
                 if chosen is not None and state.epoch % config.validate_every == 0:
                     row |= _validate(state, chosen)
                 state.rows.append(row)
                 tell(row)
                 if folder is not None:
+                    state.write(folder)
                     state.save(folder)
     return state.end()
 
 
-class _State:
-    """All that a training is at the end of an epoch; what a checkpoint holds."""
-
-    def __init__(self, model: Recommender, config: TrainConfig) -> None:
-        self.model, self.config = model, config
-        weights = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.rng = torch.Generator().manual_seed(config.seed)
-        self.epoch, self.waited = 0, 0
-        self.rows: list[Row] = []
-        self.best, self.best_epoch = -math.inf, 0
-        self.kept: dict[str, Tensor] = {}
-        self._saved_at = time.monotonic()
-
-    def better(self, measured: float) -> None:
-        """Keep the weights if they are the best so far, else count how long none was."""
-        if measured > self.best:
-            self.best, self.best_epoch, self.waited = measured, self.epoch, 0
-            self.kept = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        else:
-            self.waited += 1
-
-    def end(self) -> list[Row]:
-        """Put the kept weights back and return the rows."""
-        if self.kept:
-            self.model.load_state_dict(self.kept)
-        self.model.eval()
-        for row in self.rows:
-            if row["epoch"] == (self.best_epoch or self.epoch):
-                row["kept"] = 1.0
-        return self.rows
-
-    def save(self, folder: Path) -> None:
-        """Write metrics.jsonl, and a checkpoint if the last one is old enough."""
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        files.write_text(folder / "metrics.jsonl", lines)
-        if time.monotonic() - self._saved_at < self.config.checkpoint_s:
-            return
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"kept/{k}": v for k, v in self.kept.items()}
-        for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{k}": v for k, v in slots.items()}
-        tensors |= {f"rng/{k}": v for k, v in self._generators().items()}
-        facts = {"epoch": self.epoch, "waited": self.waited, "rows": self.rows}
-        facts |= {"best": self.best, "best_epoch": self.best_epoch}
-        with files.atomic(folder / CHECKPOINT) as tmp:
-            whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-            safetensors.torch.save_file(whole, tmp, {"facts": json.dumps(facts)})
-        self._saved_at = time.monotonic()
-
-    def resume(self, folder: Path) -> None:
-        """Go on from the checkpoint in `folder`, if there is one."""
-        path = folder / CHECKPOINT
-        if not path.is_file():
-            return
-        tensors: dict[str, dict[str, Tensor]] = {}
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    group, _, rest = name.partition("/")
-                    tensors.setdefault(group, {})[rest] = file.get_tensor(name)
-        except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise BadData(f"{path}: cannot be read: {error}. Delete it to start over.") from error
-        self.model.load_state_dict(tensors["model"])
-        self.kept = tensors.get("kept", {})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.get("optimizer", {}).items():
-            number, _, slot = name.partition("/")
-            slots.setdefault(int(number), {})[slot] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self.epoch, self.waited, self.rows = facts["epoch"], facts["waited"], facts["rows"]
-        self.best, self.best_epoch = facts["best"], facts["best_epoch"]
-        self.rng.set_state(tensors["rng"]["batches"])
-        torch.set_rng_state(tensors["rng"]["torch"])
-        if "cuda" in tensors["rng"]:
-            torch.cuda.set_rng_state(tensors["rng"]["cuda"], self.config.device)
-
-    def _generators(self) -> dict[str, Tensor]:
-        states = {"batches": self.rng.get_state(), "torch": torch.get_rng_state()}
-        if self.config.device.startswith("cuda"):
-            states["cuda"] = torch.cuda.get_rng_state(self.config.device)
-        return states
-
-
-def _epoch(state: _State, data: Dataset, loss: Loss) -> Row:
-    """One pass over the data; the mean of every loss term over its steps."""
+def _epoch(state: State, data: Dataset, loss: Loss, folder: Path | None) -> Row:
+    """One pass over the data, or the rest of one; the mean of every loss term over its steps."""
     model, config = state.model.train(), state.config
     device = torch.device(config.device)
-    weights = state.optimizer.param_groups[0]["params"]
-    sums: dict[str, float] = {}
-    steps, begun = 0, time.monotonic()
-    for batch in model.batches(data, config.batch_size, state.rng):
-        terms = loss(batch if device.type == "cpu" else batch.to(device))
+    low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    state.at_start = state.rng.get_state()
+    begun, before, done = time.monotonic(), state.spent, state.step
+    for batch in itertools.islice(model.batches(data, config.batch_size, state.rng), done, None):
+        with low:
+            terms = loss(batch if device.type == "cpu" else batch.to(device))
         state.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(weights, config.clip)
+        torch.nn.utils.clip_grad_norm_(state.weights, config.clip)
         state.optimizer.step()
-        steps += 1
-        for name, term in terms.items():
-            value = term.item()
-            if not math.isfinite(value):
-                raise NonFinite(
-                    f"{type(model).__name__}: loss term {name!r} became {value} in epoch "
-                    f"{state.epoch + 1}, step {steps}. Lower train.learning_rate, or look for "
-                    "NaN in the features."
-                )
-            sums[name] = sums.get(name, 0.0) + value
-    state.epoch += 1
-    means = {f"loss/{name}": total / steps for name, total in sums.items()}
-    return {"epoch": state.epoch, **means, "seconds": round(time.monotonic() - begun, 3)}
+        state.stepped()
+        _add(state, terms)
+        state.spent = before + time.monotonic() - begun
+        if folder is not None:
+            state.save(folder)
+    row = {name: total / state.step for name, total in state.sums.items()}
+    state.epoch, seconds = state.epoch + 1, before + time.monotonic() - begun
+    state.step, state.spent, state.sums = 0, 0.0, {}
+    state.at_start = state.rng.get_state()
+    return {"epoch": state.epoch, **row, "seconds": round(seconds, 3)}
+
+
+def _add(state: State, terms: Mapping[str, Tensor]) -> None:
+    """Add the terms of a step to the epoch's sums.
+
+    Raises:
+        NonFinite: one of them is NaN or infinite.
+    """
+    for name, term in terms.items():
+        value = term.item()
+        if not math.isfinite(value):
+            raise NonFinite(
+                f"{type(state.model).__name__}: loss term {name!r} became {value} in epoch "
+                f"{state.epoch + 1}, step {state.step}. Lower train.learning_rate, or look for "
+                "NaN in the features."
+            )
+        state.sums[f"loss/{name}"] = state.sums.get(f"loss/{name}", 0.0) + value
 
 
 def _chosen(valid: Questions | None, config: TrainConfig) -> Questions | None:
@@ -320,18 +215,18 @@ def _chosen(valid: Questions | None, config: TrainConfig) -> Questions | None:
     return valid.take(np.sort(drawn))
 
 
-def _validate(state: _State, questions: Questions) -> Row:
+def _validate(state: State, questions: Questions) -> Row:
     pool, _, metric = state.config.measure.partition("/")
     k = int(metric.partition("@")[2] or 10)
     assert isinstance(state.model, Retriever)
-    report = evaluate(state.model, questions, pools=(pool,), ks=(k,))
-    measured = report[state.config.measure]
-    if math.isnan(measured):
-        raise ConfigError(
-            f"train.measure = {state.config.measure!r}: no validation question has a target in "
-            f"the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr."
-        )
-    state.better(measured)
+    with state.averaged():
+        measured = evaluate(state.model, questions, pools=(pool,), ks=(k,))[state.config.measure]
+        if math.isnan(measured):
+            raise ConfigError(
+                f"train.measure = {state.config.measure!r}: no validation question has a target "
+                f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr."
+            )
+        state.better(measured)
     return {state.config.measure: measured}
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reelm.models.sasrec import Block, SASRec, SASRecConfig
+from reelm.models.sasrec import BLOCKS, SASRec, SASRecConfig
 
 SMALL = {"dim": 8, "layers": 2, "heads": 2, "feedforward": 8, "max_length": 8, "dropout": 0.0}
 
@@ -12,8 +12,9 @@ def built(data, **settings) -> SASRec:
     return SASRec(SASRecConfig(**(SMALL | settings)), data).eval()
 
 
-def test_what_comes_later_changes_nothing_before():
-    block = Block(8, 2, 8, 0.0).eval()
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_what_comes_later_changes_nothing_before(kind):
+    block = BLOCKS[kind](8, 2, 8, 0.0).eval()
     x = torch.randn(1, 6, 8)
     changed = x.clone()
     changed[:, 4:] = torch.randn(1, 2, 8)
@@ -41,12 +42,12 @@ def test_the_order_of_a_history_matters(two_tastes):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_learned_vector_of_a_video_never_seen_is_left_out(two_tastes, training):
     model = built(two_tastes, items="both", id_dropout=0.0)
-    model.counts[5] = 0  # as for a video that came after training
-    model.train(training).content.eval()
+    model.vectors.known[5] = False  # as for a video that came after training
+    model.train(training).vectors.content.eval()
     with torch.no_grad():
         before = model.item_vectors().clone()
-        model.id.weight += 1.0
-        model.train(training).content.eval()  # lets go of vectors that were kept
+        model.vectors.id.weight += 1.0
+        model.train(training).vectors.content.eval()  # lets go of vectors that were kept
         moved = (model.item_vectors() - before).abs().amax(1) > 0.5
     assert moved.tolist() == [training if row in (0, 5) else True for row in range(13)]
 
@@ -54,11 +55,11 @@ def test_the_learned_vector_of_a_video_never_seen_is_left_out(two_tastes, traini
 def test_some_videos_do_without_their_learned_vector_while_training(two_tastes):
     model = built(two_tastes, items="both", id_dropout=0.5).train()
     with torch.no_grad():
-        model.content.eval()
-        model.id.weight.fill_(9.0)
-        kept = (model._look_up(torch.arange(1, 13).repeat(20)) > 4).all(1).view(20, 12)
+        model.vectors.content.eval()
+        model.vectors.id.weight.fill_(9.0)
+        kept = (model.vectors(torch.arange(1, 13).repeat(20)) > 4).all(1).view(20, 12)
         shares = [
-            (model._look_up(torch.arange(1, 13)) > 4).all(1).float().mean() for _ in range(50)
+            (model.vectors(torch.arange(1, 13)) > 4).all(1).float().mean() for _ in range(50)
         ]
     assert (kept == kept[0]).all()  # one draw per video and step, not one per place
     assert 0.35 < torch.stack(shares).mean() < 0.65

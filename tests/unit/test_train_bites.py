@@ -96,12 +96,16 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("after", [1, 2])
-def test_a_killed_training_ends_as_if_it_had_not_been_killed(data, tmp_path, monkeypatch, after):
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("extra", [{}, {"average": 0.9}, {"precision": "bfloat16"}])
+def test_a_killed_training_ends_as_if_it_had_not_been_killed(
+    data, tmp_path, monkeypatch, after, extra
+):
+    """Three steps an epoch: it is killed in the middle of one, or between two."""
     split = leave_last_two(data)
-    config = TrainConfig(epochs=4, batch_size=4, checkpoint_s=0, learning_rate=0.05)
+    config = TrainConfig(epochs=4, batch_size=4, checkpoint_s=0, learning_rate=0.05, **extra)
     whole = verb.train_run(split, "sasrec", SMALL, config, tmp_path / "whole")
-    step, done = verb._epoch, []
+    step, done = verb._add, []
 
     def fatal(*arguments):
         if len(done) == after:
@@ -110,7 +114,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(data, tmp_path, mon
         return step(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(verb, "_epoch", fatal)
+        patch.setattr(verb, "_add", fatal)
         verb.train_run(split, "sasrec", SMALL, config, tmp_path / "cut")
     torch.manual_seed(99)  # the second process starts from other chance
     cut = verb.train_run(split, "sasrec", SMALL, config, tmp_path / "cut")

@@ -7,7 +7,8 @@ from reelm.config import parse
 from reelm.data.split import keep, leave_last_two
 from reelm.errors import ConfigError, MissingInput
 from reelm.evaluate import evaluate
-from reelm.models.sasrec import Dropout, SASRec, SASRecConfig
+from reelm.models.blocks.dropout import Dropout
+from reelm.models.sasrec import SASRec, SASRecConfig
 
 LEARN = train.TrainConfig(epochs=60, batch_size=24, learning_rate=0.01, patience=60)
 
@@ -33,7 +34,7 @@ def test_learned_and_loaded_vectors_are_forgotten(two_tastes):
         assert not torch.equal(model.score(user, history), before)
     with torch.no_grad():
         before = model.score(user, history)
-        model.train().id.weight.mul_(2)
+        model.train().vectors.id.weight.mul_(2)
         assert not torch.equal(model.eval().score(user, history), before)
 
 
@@ -42,7 +43,7 @@ def test_features_beside_each_other_are_standardised(two_tastes):
     data.features["more"] = data.features["text"] * 1000 + 5
     data.has_feature["more"] = data.has_feature["text"]
     model = SASRec(SASRecConfig(items="content", features=("text", "more")), data)
-    table = model.content.table
+    table = model.vectors.content.table
     assert table.shape == (13, 8)
     torch.testing.assert_close(table[:, :4], table[:, 4:], rtol=1e-4, atol=1e-4)
     assert table[1:, :4].norm(dim=1).mean().item() == pytest.approx(8)

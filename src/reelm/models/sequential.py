@@ -1,0 +1,253 @@
+"""What all models that read a history have in common: item vectors, batches, losses and scores.
+
+A sequential model turns the vectors of a history into one hidden state per place (`states`); the
+rest is here, so that two of them differ in nothing else. Settings of the loss and of the item
+vectors are therefore the same words for all of them.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from reelm import losses
+from reelm.config import Config
+from reelm.data.augment import Repeat
+from reelm.data.batches import SequenceBatch, Weigh, sequences
+from reelm.data.dataset import Dataset
+from reelm.models.base import Retriever
+from reelm.models.blocks.items import ItemVectors
+
+REDRAWS = 3  # times a drawn item that the user chose is drawn again
+
+
+class SequentialConfig(Config):
+    """What section [model] of every sequential model has."""
+
+    items: Literal["id", "content", "both"] = "id"
+    """What an item's vector is made of: a learned vector per item, its features, or their sum, in
+    which the learned part begins at zero."""
+    features: tuple[str, ...] = ("text",)
+    """Feature tables that are read when `items` is content or both; side by side if several."""
+    table: Literal["shared", "separate"] = "shared"
+    """Whether the vectors a history is read with are also those that states are compared with."""
+    dim: PositiveInt = 64
+    """Width of item vectors and hidden states."""
+    max_length: PositiveInt = 50
+    """Newest items of a history that are read; older ones are cut."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of activations set to zero while training."""
+    id_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of items whose learned vector is left out of a step, so that the features must do
+    without it as they will for a new video. Only with `items = "both"`."""
+    objective: Literal["sampled", "softmax", "binary", "gbce"] = "sampled"
+    """sampled: softmax against `negatives` drawn items; softmax: against all items that training
+    has seen; binary: logistic loss against `negatives` items drawn for each place, none of them in
+    the user's history; gbce: calibrated logistic loss against `negatives` drawn items. Items drawn
+    for sampled and gbce are shared by a batch."""
+    negatives: PositiveInt | None = None
+    """Items drawn; unset: 1 for binary, 256 for the others. Where training saw no more items than
+    that, sampled and gbce use all."""
+    draw: Literal["even", "counts"] = "even"
+    """Whether all items are as likely to be drawn, or each as often as training saw it; the loss
+    of `sampled` is corrected for that."""
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    """t of gbce: 0 is the plain logistic loss, 1 gives probabilities of the whole catalogue."""
+    repeat: Repeat = "no"
+    """What training puts into places that a short history leaves empty. random: copies of the
+    history, as many as drawn (RepPad); delimited: with an empty place between copies; fill: until
+    it is full; isolated: copies that cannot see each other; foreign: another user's history."""
+    weigh: Weigh = "place"
+    """place: every place counts alike in the loss; user: every user does; portion: a place counts
+    as much as was watched of its target."""
+
+    @model_validator(mode="after")
+    def _has_features(self) -> "SequentialConfig":
+        if self.items != "id" and not self.features:
+            raise ValueError(f"items = {self.items!r} needs at least one name in features")
+        return self
+
+    @property
+    def drawn(self) -> int:
+        """How many items are set against a chosen one."""
+        return self.negatives or (1 if self.objective == "binary" else 256)
+
+
+class Sequential(Retriever):
+    """Reads a history with item vectors; a state is compared with item vectors by dot product."""
+
+    def __init__(self, config: SequentialConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.config = config
+        made = (config.items, data, config.features, config.dim, config.id_dropout)
+        self.vectors = ItemVectors(*made)
+        self.apart = ItemVectors(*made) if config.table == "separate" else None
+        self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
+        self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
+
+    @property
+    def output(self) -> ItemVectors:
+        """What states are compared with."""
+        return self.vectors if self.apart is None else self.apart
+
+    @classmethod
+    def needs(cls, config: SequentialConfig) -> tuple[str, ...]:
+        return () if config.items == "id" else tuple(f"features.{n}" for n in config.features)
+
+    @abstractmethod
+    def states(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        real: Bool[Tensor, "batch length"],
+        part: Int[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """The hidden state after each item of a history, given the items' vectors.
+
+        Histories stand on the left and padding after them, so a model that is causal needs no
+        further mask. What it gives for padding is never looked at.
+
+        Args:
+            real: where there is an item.
+            part: where given, a state may depend on the items of its own part only.
+        """
+
+    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[SequenceBatch]:
+        config = self.config
+        return sequences(data, size, config.max_length, rng, config.repeat, config.weigh)
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Float[Tensor, ""]]:
+        first, real = _first(batch.history)
+        history, goal = _left(batch.history, first), _left(batch.next_item, first)
+        places = (goal != 0) & real
+        target = goal[places]
+        part = None if batch.part is None else _left(batch.part, first)
+        weight = None if batch.weight is None else _left(batch.weight, first)[places]
+        others = self._others(history, target, places)
+        read, wanted, against = self._read(history, target, others)
+        states = self.states(read, real, part)[places].float()
+        return {
+            self.config.objective: self._compare(states, wanted, against, target, others, weight)
+        }
+
+    def score(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch items"]:
+        read, compared = self._all()
+        history = history[:, -self.config.max_length :]
+        first, real = _first(history)
+        states = self.states(read[_left(history, first)], real)
+        newest = (real.sum(1) - 1).clamp(min=0)
+        return states[torch.arange(len(states), device=states.device), newest] @ compared.T
+
+    def item_vectors(self) -> Float[Tensor, "items dim"]:
+        return self._all()[1]
+
+    def train(self, mode: bool = True) -> "Sequential":
+        """Also forgets the item vectors that were kept while the weights stood still."""
+        self._forget()
+        return super().train(mode)
+
+    def _read(
+        self, history: Int[Tensor, "batch length"], target: Tensor, others: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of the history, of the targets and of the items set against them."""
+        compared = torch.cat([target, others.flatten()])
+        if self.apart is None:
+            rows = self.vectors(torch.cat([history.flatten(), compared]))
+            read, found = rows[: history.numel()], rows[history.numel() :]
+        else:
+            read, found = self.vectors(history.flatten()), self.output(compared)
+        against = found[len(target) :].view(*others.shape, -1)
+        return read.view(*history.shape, -1), found[: len(target)], against
+
+    def _others(
+        self, history: Int[Tensor, "batch length"], target: Tensor, places: Tensor
+    ) -> Int[Tensor, "*others"]:
+        """Items to set against the targets, each known to training: [rows, drawn] or shared."""
+        seen = self.seen.nonzero()[:, 0]
+        config = self.config
+        if config.objective == "binary":
+            return self._unchosen(seen, history, target, places)
+        if config.objective == "softmax" or config.drawn >= len(seen):
+            return seen
+        if config.draw == "counts":
+            return torch.multinomial(self.counts.float(), config.drawn, replacement=True)
+        return seen[torch.randint(len(seen), (config.drawn,), device=seen.device)]
+
+    def _unchosen(
+        self, seen: Tensor, history: Tensor, target: Tensor, places: Tensor
+    ) -> Int[Tensor, "rows drawn"]:
+        """Items drawn for each place that the user did not choose, unless they chose nearly all."""
+        user = places.nonzero()[:, :1]
+        row = torch.arange(len(history), device=history.device)[:, None].expand_as(history)
+        size = len(self.counts)
+        chosen = torch.cat([(row * size + history).flatten(), user[:, 0] * size + target]).unique()
+        drawn = seen[torch.randint(len(seen), (len(target), self.config.drawn), device=seen.device)]
+        for _ in range(REDRAWS):
+            again = torch.isin(user * size + drawn, chosen)
+            if not again.any():
+                break
+            fresh = torch.randint(len(seen), (int(again.sum()),), device=seen.device)
+            drawn[again] = seen[fresh]
+        return drawn
+
+    def _compare(
+        self,
+        states: Float[Tensor, "rows dim"],
+        wanted: Float[Tensor, "rows dim"],
+        against: Float[Tensor, "*others dim"],
+        target: Int[Tensor, "rows"],
+        others: Int[Tensor, "*others"],
+        weight: Float[Tensor, "rows"] | None,
+    ) -> Float[Tensor, ""]:
+        """The loss that the settings name."""
+        config = self.config
+        if config.objective == "softmax":
+            place = torch.searchsorted(others, target)
+            return losses.softmax(states, against, place, weight)
+        if config.objective == "binary":
+            negative = (states[:, None] * against).sum(2)
+            return losses.binary((states * wanted).sum(1), negative, weight)
+        items = (target, others)
+        if config.objective == "gbce":
+            power = losses.calibrated_power(len(others), int(self.seen.sum()), config.calibration)
+            return losses.shared_binary(states, wanted, against, items, power, weight)
+        uneven = config.draw == "counts" and config.drawn < int(self.seen.sum())
+        chance = self.counts.clamp(min=1).float().log()
+        log_chance = (chance[target], chance[others]) if uneven else None
+        return losses.shared_softmax(states, wanted, against, items, log_chance, weight)
+
+    def _all(self) -> tuple[Float[Tensor, "items dim"], Float[Tensor, "items dim"]]:
+        """Vectors of all items, to read with and to compare with."""
+        kept = self._kept
+        if kept is None or self.training or torch.is_grad_enabled():
+            read = self.vectors()
+            kept = read, read if self.apart is None else self.apart()
+            self._kept = None if self.training or torch.is_grad_enabled() else kept
+        return kept
+
+    def _forget(self) -> None:
+        self._kept = None
+
+
+def _first(
+    history: Int[Tensor, "batch length"],
+) -> tuple[Int[Tensor, "batch 1"], Bool[Tensor, "batch length"]]:
+    """The column of each row's oldest item; and where, once pushed to the left, a place is."""
+    begun = (history != 0).cumsum(1) > 0
+    size = begun.sum(1, keepdim=True)
+    length = history.shape[1]
+    return length - size, torch.arange(length, device=history.device) < size
+
+
+def _left(
+    rows: Float[Tensor, "batch length"] | Int[Tensor, "batch length"], first: Int[Tensor, "batch 1"]
+) -> Float[Tensor, "batch length"] | Int[Tensor, "batch length"]:
+    """Rows pushed to the left by `first` columns; what comes in from the right is zero."""
+    length = rows.shape[1]
+    place = torch.arange(length, device=rows.device) + first
+    return rows.gather(1, place.clamp(max=length - 1)) * (place < length)
