@@ -128,8 +128,9 @@ def train(
 ) -> list[Row]:
     """Fit `model` in place and return one row of measurements per epoch.
 
-    A row holds the epoch, the mean of each loss term, seconds and, when validated, the measure;
-    `kept` is 1 in the row of the weights that the model ends with.
+    A row holds the epoch, the mean of each loss term, seconds of training, processor seconds of
+    training and validation together and, when validated, the measure; `kept` is 1 in the row of
+    the weights that the model ends with.
 
     Args:
         valid: questions to choose by; without them the last weights are kept.
@@ -151,9 +152,11 @@ def train(
             state.resume(folder)
         with _bar(config.epochs, state.epoch) as tell:
             while state.epoch < config.epochs and state.waited < config.patience:
+                begun = time.process_time()
                 row = _epoch(state, data, loss or model.loss, folder)
                 if chosen is not None and state.epoch % config.validate_every == 0:
                     row |= _validate(state, chosen)
+                row["cpu_s"] = round(time.process_time() - begun, 3)
                 state.rows.append(row)
                 tell(row)
                 if folder is not None:

@@ -4,9 +4,11 @@ import torch
 
 from reelm import train
 from reelm.config import parse
+from reelm.data.batches import SequenceBatch
 from reelm.data.split import keep, leave_last_two
 from reelm.errors import ConfigError, MissingInput
 from reelm.evaluate import evaluate
+from reelm.models import sequential
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.sasrec import SASRec, SASRecConfig
 
@@ -76,3 +78,68 @@ def test_the_loss_of_the_newest_place_is_that_of_its_scores(two_tastes):
     scores = model.eval().score(torch.arange(24), batch.history)[:, model.seen]
     target = torch.searchsorted(model.seen.nonzero()[:, 0], batch.next_item[:, -1])
     torch.testing.assert_close(found, torch.nn.functional.cross_entropy(scores, target))
+
+
+@pytest.mark.parametrize("block", ["pre_norm", "paper", "gated"])
+def test_every_block_learns_the_circle(two_tastes, block):
+    split = leave_last_two(two_tastes)
+    settings = SASRecConfig(layers=1, dim=32, feedforward=32, block=block, dropout=0.1)
+    run = train.fit(split, "sasrec", settings, LEARN)
+    assert evaluate(run, split.test, ("mixed",), (1,))["recall@1"] > 0.8
+
+
+@pytest.mark.parametrize("objective", ["binary", "gbce", "sampled", "softmax"])
+@pytest.mark.parametrize("extra", [{"table": "separate"}, {"draw": "counts"}, {"negatives": 3}])
+def test_every_loss_reaches_every_weight(two_tastes, objective, extra):
+    settings = SASRecConfig(objective=objective, dropout=0, **extra)
+    model = train.build("sasrec", settings, two_tastes, 0)
+    batch = next(model.batches(two_tastes, 24, torch.Generator()))
+    loss = model.loss(batch)[objective]
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_drawn_for_a_place_are_items_the_user_did_not_choose(two_tastes):
+    settings = SASRecConfig(objective="binary", negatives=20)
+    model = train.build("sasrec", settings, two_tastes, 0)
+    seen = torch.arange(1, 13)
+    history, target = torch.tensor([[1, 3, 5], [2, 4, 0]]), torch.tensor([3, 5, 7, 4, 6])
+    places = torch.tensor([[True, True, True], [True, True, False]])
+    found = [model._unchosen(seen, history, target, places) for _ in range(20)]
+    first = torch.cat([f[:3].flatten() for f in found])
+    second = torch.cat([f[3:].flatten() for f in found])
+    assert (torch.isin(first, torch.tensor([1, 3, 5, 7]))).float().mean() < 0.05
+    assert (torch.isin(second, torch.tensor([2, 4, 6]))).float().mean() < 0.05
+    assert set(first.tolist()) >= {2, 4, 6, 8} and set(second.tolist()) >= {1, 3, 5, 7}
+
+
+def test_isolated_copies_read_like_the_history_alone(two_tastes):
+    """With every copy in a part of its own, places apart, states are those of one copy."""
+    model = train.build("sasrec", SASRecConfig(dropout=0), two_tastes, 0).eval()
+    with torch.no_grad():
+        model.place.weight.zero_()
+        one = model.vectors(torch.tensor([3, 5, 7]))[None]
+        two, real = one.repeat(1, 2, 1), torch.ones(1, 6, dtype=torch.bool)
+        parts = torch.tensor([[1, 1, 1, 0, 0, 0]])
+        alone = model.states(one, real[:, :3])
+        apart, joined = model.states(two, real, parts), model.states(two, real)
+    torch.testing.assert_close(apart[:, 3:], alone)
+    torch.testing.assert_close(apart[:, :3], alone)
+    assert not torch.allclose(joined[:, 3:], alone)
+
+
+def test_a_delimiter_within_a_history_keeps_its_place(two_tastes):
+    model = train.build("sasrec", SASRecConfig(objective="sampled", dropout=0), two_tastes, 0)
+    history = torch.tensor([[0, 3, 5, 0, 3, 5]])
+    batch = SequenceBatch(history, torch.tensor([[0, 5, 7, 0, 5, 7]]))
+    assert torch.isfinite(model.loss(batch)["sampled"])
+    first, real = sequential._first(history)
+    assert sequential._left(history, first).tolist() == [[3, 5, 0, 3, 5, 0]]
+    assert real.tolist() == [[True] * 5 + [False]]
+
+
+def test_a_learned_part_beside_features_begins_at_zero(two_tastes):
+    both = SASRec(SASRecConfig(items="both"), two_tastes).eval()
+    rows = torch.arange(1, 13)
+    with torch.inference_mode():
+        torch.testing.assert_close(both.vectors(rows), both.vectors.content(rows))

@@ -1,0 +1,159 @@
+"""What the tables of papers share: real data, one row per arm and seed, and what is said of them.
+
+Data are read from the folder that REELM_DATA names. A row is one trained and tested model; rows
+lie in results/<table>.jsonl, and an arm and seed that is there already is not run again, so a
+table can be made in several sittings and on several machines.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from scipy import stats
+
+from reelm import runs, train
+from reelm.config import Config
+from reelm.data.dataset import Dataset
+from reelm.data.split import Split, SplitConfig, split
+from reelm.evaluate import evaluate
+from reelm.models.base import Retriever
+
+RESULTS = Path(__file__).parent / "results"
+WORK = Path(os.environ.get("REELM_WORK", "work/papers"))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of a table."""
+
+    name: str
+    model: str
+    settings: Config
+    train: train.TrainConfig
+
+
+def folder() -> Path:
+    """Where the real data are; leaves the program where REELM_DATA is not set."""
+    if "REELM_DATA" not in os.environ:
+        sys.exit("set REELM_DATA to the folder with ml1m/, amazon_beauty/, ...")
+    return Path(os.environ["REELM_DATA"])
+
+
+def held_out(events: pl.DataFrame) -> Split:
+    """Each user's last interaction is the test, the one before validation."""
+    return split(Dataset.build(events), SplitConfig(name="leave_last_two"))
+
+
+def ml1m() -> Split:
+    """MovieLens-1M: 6,040 users, 3,416 items, 999,611 interactions."""
+    table = pl.read_parquet(folder() / "ml1m" / "interactions.parquet").sort("user", "pos")
+    return held_out(table.select(user_id="user", video_id="item", event=pl.lit("rating")))
+
+
+def amazon(name: str) -> Split:
+    """Amazon `beauty` or `sports`, 5-core, as S3-Rec and RepPad have it."""
+    table = pl.read_parquet(folder() / f"amazon_{name}" / "sequences.parquet").explode("items")
+    return held_out(table.select(user_id="user", video_id="items", event=pl.lit("interaction")))
+
+
+def run(
+    table: str,
+    data: Split,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    extra: Callable[[Retriever, Split], Mapping[str, Any]] | None = None,
+) -> None:
+    """Train and test each arm with each seed that the table lacks, seed by seed."""
+    path = RESULTS / f"{table}.jsonl"
+    done = {(row["arm"], row["seed"]) for row in rows(table)}
+    for seed in seeds:
+        for arm in arms:
+            if (arm.name, seed) in done:
+                continue
+            row = one(data, arm, seed, extra)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
+
+
+def one(
+    data: Split,
+    arm: Arm,
+    seed: int,
+    extra: Callable[[Retriever, Split], Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    """Train, then open the test split once."""
+    config = arm.train.model_copy(update={"seed": seed})
+    made = train.train_run(data, arm.model, arm.settings, config, WORK)
+    lines = (made / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [json.loads(line) for line in lines]
+    model = runs.load(made).model
+    report = evaluate(model, data.test, ("mixed",), (5, 10, 20))
+    spent = np.cumsum([row["cpu_s"] for row in epochs])
+    valid = [(float(s), row.get(config.measure)) for s, row in zip(spent, epochs, strict=True)]
+    kept = next((row for row in epochs if row.get("kept")), epochs[-1])
+    return {
+        "arm": arm.name,
+        "seed": seed,
+        "test": {name: round(value, 5) for name, value in report.pools["mixed"].items()},
+        "valid": kept.get(config.measure),
+        "best_epoch": kept["epoch"],
+        "epochs": len(epochs),
+        "cpu_s": round(float(spent[-1]), 1),
+        "settings": arm.settings.model_dump(mode="json", exclude_defaults=True),
+        "train": arm.train.model_dump(mode="json", exclude_defaults=True),
+        "curve": [(round(s, 1), round(v, 5)) for s, v in valid if v is not None],
+        **(extra(model, data) if extra else {}),
+    }
+
+
+def rows(table: str) -> list[dict[str, Any]]:
+    """All rows of a table that are there."""
+    path = RESULTS / f"{table}.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % interval by Student's t; NaN with fewer than two."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan")
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1)) * error
+
+
+def paired(table: str, one: str, other: str, metric: str) -> tuple[float, float, int]:
+    """Mean difference of two arms over the seeds that both have, half its interval, and seeds."""
+    value = {(row["arm"], row["seed"]): row["test"][metric] for row in rows(table)}
+    seeds = sorted({s for a, s in value if a == one} & {s for a, s in value if a == other})
+    mean, half = interval([value[one, seed] - value[other, seed] for seed in seeds])
+    return mean, half, len(seeds)
+
+
+def show(table: str, metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> str:
+    """The table as Markdown: mean over seeds and 95 % interval."""
+    by_arm: dict[str, list[dict[str, Any]]] = {}
+    for row in rows(table):
+        by_arm.setdefault(row["arm"], []).append(row)
+    lines = ["| arm | seeds | " + " | ".join(metrics) + " | best epoch | CPU min |"]
+    lines.append("|" + "---|" * (len(metrics) + 4))
+    for name, found in by_arm.items():
+        cells = []
+        for metric in metrics:
+            mean, half = interval([row["test"][metric] for row in found])
+            cells.append(f"{mean:.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}"))
+        epoch = np.mean([row["best_epoch"] for row in found])
+        minutes = np.mean([row["cpu_s"] for row in found]) / 60
+        lines.append(
+            f"| {name} | {len(found)} | {' | '.join(cells)} | {epoch:.0f} | {minutes:.1f} |"
+        )
+    return "\n".join(lines)
