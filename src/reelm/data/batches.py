@@ -14,6 +14,7 @@ from reelm.data.augment import Repeat
 from reelm.data.dataset import Dataset
 
 Weigh = Literal["place", "user", "portion"]
+Window = Literal["newest", "all"]
 
 BUCKET = 32  # batches that are sorted by length together, so that little of each is padding
 
@@ -41,27 +42,30 @@ def sequences(
     batch_size: int,
     max_length: int,
     rng: torch.Generator,
-    repeat: Repeat = "no",
-    weigh: Weigh = "place",
+    window: Window = "newest",
+    fill: tuple[Repeat, Weigh] = ("no", "place"),
 ) -> Iterator[SequenceBatch]:
-    """One epoch: each user with two interactions or more once, shuffled by `rng`.
+    """One epoch of all users with two interactions or more, shuffled by `rng`.
 
-    Users of like length share a batch, and a batch is as long as its longest history, at most
-    `max_length`; of longer histories the newest interactions are used.
+    Histories of like length share a batch, and a batch is as long as its longest history, at most
+    `max_length`.
 
     Args:
-        repeat: what is put into places that a short history leaves empty; see data.augment.
-        weigh: place: every place counts alike; user: every user does; portion: a place counts
-            as much as was watched of its target, 0..1.
+        window: what becomes of longer histories. newest: the newest interactions are used; all:
+            they are cut into pieces, at other places in each epoch, and each is a row.
+        fill: what is put into places that a short history leaves empty, see data.augment; and
+            what counts alike in the loss. place: every place; user: every row; portion: a place
+            counts as much as was watched of its target, 0..1.
     """
+    repeat, weigh = fill
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
     if not len(users):
         return
-    users = users[torch.randperm(len(users), generator=rng).numpy()]
-    size = np.minimum(np.diff(data.offsets)[users] - 1, max_length)
-    start = data.offsets[users + 1] - 1 - size
+    start, size = _pieces(data.offsets[users], data.offsets[users + 1] - 1, max_length, window, rng)
+    drawn = torch.randperm(len(start), generator=rng).numpy()
+    start, size = start[drawn], size[drawn]
     taken = augment.filled(size, max_length, repeat, rng)
-    pool = np.arange(len(users)) // (BUCKET * batch_size)
+    pool = np.arange(len(start)) // (BUCKET * batch_size)
     order = np.lexsort((taken, pool))
     parts = range(0, len(order), batch_size)
     for part in torch.randperm(len(parts), generator=rng).tolist():
@@ -73,6 +77,24 @@ def sequences(
             _weights(data, where, size[rows], weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
         )
+
+
+def _pieces(
+    start: np.ndarray, stop: np.ndarray, max_length: int, window: Window, rng: torch.Generator
+) -> tuple[Int64[np.ndarray, "pieces"], Int64[np.ndarray, "pieces"]]:
+    """First place and length of the pieces of the histories start[u]:stop[u]."""
+    whole = stop - start
+    if window == "newest":
+        size = np.minimum(whole, max_length)
+        return stop - size, size
+    phase = torch.randint(1, max_length + 1, (len(start),), generator=rng).numpy()
+    newest = np.where(whole > max_length, np.minimum(phase, whole), whole)
+    pieces = 1 + -(-(whole - newest) // max_length)  # the newest one, and full ones before it
+    back = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    last = np.repeat(stop - newest, pieces) - np.maximum(back - 1, 0) * max_length
+    length = np.where(back == 0, np.repeat(newest, pieces), max_length)
+    first = np.maximum(np.where(back == 0, last, last - max_length), np.repeat(start, pieces))
+    return first, np.where(back == 0, length, last - first)
 
 
 def _taken(item: np.ndarray, place: np.ndarray, real: np.ndarray) -> Int64[Tensor, "batch length"]:

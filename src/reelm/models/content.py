@@ -15,6 +15,7 @@ from torch import Tensor
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.models.base import Retriever
+from reelm.models.blocks.dot import dot
 
 
 class ContentConfig(Config):
@@ -49,7 +50,7 @@ class Content(Retriever):
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
         taste = F.embedding_bag(history, self.vector, mode="sum", padding_idx=0)
-        return F.normalize(taste, dim=1) @ self.vector.T
+        return dot(F.normalize(taste, dim=1), self.vector)
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self.vector

@@ -17,9 +17,10 @@ from torch import Tensor
 from reelm import losses
 from reelm.config import Config
 from reelm.data.augment import Repeat
-from reelm.data.batches import SequenceBatch, Weigh, sequences
+from reelm.data.batches import SequenceBatch, Weigh, Window, sequences
 from reelm.data.dataset import Dataset
 from reelm.models.base import Retriever
+from reelm.models.blocks.dot import dot
 from reelm.models.blocks.items import ItemVectors
 
 REDRAWS = 3  # times a drawn item that the user chose is drawn again
@@ -39,6 +40,9 @@ class SequentialConfig(Config):
     """Width of item vectors and hidden states."""
     max_length: PositiveInt = 50
     """Newest items of a history that are read; older ones are cut."""
+    window: Window = "newest"
+    """What training makes of longer histories. newest: it learns from their newest interactions
+    alone; all: it cuts them into pieces, at other places in each epoch, and learns from all."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations set to zero while training."""
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
@@ -117,7 +121,8 @@ class Sequential(Retriever):
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[SequenceBatch]:
         config = self.config
-        return sequences(data, size, config.max_length, rng, config.repeat, config.weigh)
+        fill = (config.repeat, config.weigh)
+        return sequences(data, size, config.max_length, rng, config.window, fill)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Float[Tensor, ""]]:
         first, real = _first(batch.history)
@@ -141,7 +146,7 @@ class Sequential(Retriever):
         first, real = _first(history)
         states = self.states(read[_left(history, first)], real)
         newest = (real.sum(1) - 1).clamp(min=0)
-        return states[torch.arange(len(states), device=states.device), newest] @ compared.T
+        return dot(states[torch.arange(len(states), device=states.device), newest], compared)
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]

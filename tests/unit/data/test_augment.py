@@ -25,7 +25,8 @@ def data() -> Dataset:
 
 
 def epoch(data, repeat, max_length=10, size=4, weigh="place"):
-    return list(sequences(data, size, max_length, torch.Generator().manual_seed(3), repeat, weigh))
+    rng = torch.Generator().manual_seed(3)
+    return list(sequences(data, size, max_length, rng, "newest", (repeat, weigh)))
 
 
 @pytest.mark.parametrize("repeat", ["no", *KINDS])
@@ -97,3 +98,19 @@ def test_weights_of_users_and_portions(data):
         real = batch.history != 0
         watched = torch.from_numpy(data.value).clamp(max=1)[batch.next_item[real] - 1]
         torch.testing.assert_close(batch.weight[real], watched)
+
+
+def test_pieces_of_long_histories_cover_all_of_them(data):
+    seams = set()
+    for seed in range(20):
+        rng = torch.Generator().manual_seed(seed)
+        pairs = []
+        for batch in sequences(data, 4, 5, rng, "all"):
+            assert batch.history.shape[1] <= 5
+            real = batch.history != 0
+            assert torch.equal(batch.next_item[real], batch.history[real] + 1)
+            pairs += batch.history[real].tolist()
+            seams |= set(batch.history[torch.arange(len(real)), real.int().argmax(1)].tolist())
+        last = set((data.offsets[1:]).tolist())  # the newest item of a user, which nothing follows
+        assert sorted(pairs) == [i for i in range(1, len(data.item) + 1) if i not in last]
+    assert len(seams) > 40  # cut at other places in each epoch

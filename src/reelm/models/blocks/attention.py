@@ -25,7 +25,8 @@ def causal_attention(
     bfloat16; elsewhere, and on long histories, it is torch's.
     """
     if query.device.type == "cpu" and query.shape[2] <= LONGEST:
-        mixed = _Tiled.apply(*(t.flatten(0, 1) for t in (query, key, value)), part, query.shape[1])
+        rows = (t.flatten(0, 1) for t in (query, key, value))
+        mixed = _Tiled.apply(*rows, part, query.shape[1], torch.is_grad_enabled())
         return mixed.unflatten(0, query.shape[:2])
     if part is None:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -34,22 +35,31 @@ def causal_attention(
 
 
 class _Tiled(torch.autograd.Function):
-    """Softmax attention in tiles of rows (users times heads); weights are kept for the way back."""
+    """Softmax attention in tiles of rows (users times heads); weights are kept for the way back,
+    if there is one."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, part: Tensor | None, heads: int
+    def forward(  # noqa: PLR0913 - autograd wants every tensor as an argument of its own
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        part: Tensor | None,
+        heads: int,
+        learns: bool,
     ) -> Tensor:
         rows, length, dim = query.shape
         scale, size = 1 / math.sqrt(dim), _rows(length)
         future = query.new_full((length, length), -torch.inf).triu_(1)
-        mixed, weights = torch.empty_like(value), query.new_empty(rows, length, length)
+        mixed = torch.empty_like(value)
+        weights = query.new_empty(rows if learns else min(size, rows), length, length)
         for at in range(0, rows, size):
             tile = slice(at, at + size)
             barred = future if part is None else _barred(future, part, heads, tile)
             scores = torch.baddbmm(barred, query[tile], key[tile].transpose(1, 2), alpha=scale)
-            torch.softmax(scores, -1, out=weights[tile])
-            torch.bmm(weights[tile], value[tile], out=mixed[tile])
+            weight = weights[tile] if learns else weights[: len(scores)]
+            torch.softmax(scores, -1, out=weight)
+            torch.bmm(weight, value[tile], out=mixed[tile])
         ctx.save_for_backward(query, key, value, weights)
         return mixed
 
@@ -68,7 +78,7 @@ class _Tiled(torch.autograd.Function):
             by_score.mul_(scale)
             torch.bmm(by_score, key[tile], out=by_query[tile])
             torch.bmm(by_score.transpose(1, 2), query[tile], out=by_key[tile])
-        return by_query, by_key, by_value, None, None
+        return by_query, by_key, by_value, None, None, None
 
 
 def _rows(length: int) -> int:

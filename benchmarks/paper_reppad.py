@@ -1,0 +1,109 @@
+"""Repeated padding and its controls on Amazon data: does copying a short history help, and why?
+
+    REELM_DATA=... python benchmarks/paper_reppad.py beauty|sports [--seeds N] [--only ARM ...]
+
+The arms of the control, all with the shape of the authors' code (dim 64, 2 layers, 2 heads, dropout
+0.5, length 50, batch 256, learning rate 1e-3):
+
+    A  base        one drawn item per place
+    B  reppad      copies of the history in front of it, their number drawn anew each epoch
+    C  isolated    the same copies, which cannot see each other
+    D  users       A, each user counts alike in the loss
+    E  negatives   A with nine drawn items per place: RepPad draws about as many anew
+    F  both        D and E
+    G  foreign     B, but what stands in front is another user's history
+    H  sampled     softmax against 256 drawn items, no copies
+
+Arms take the same number of steps per epoch, and A long at longest (`long`) as many places as B.
+Beside the metrics, a row says how much of the unmasked top ten the user has already had (repeat),
+its recall without masking (open), how popular the ten are, how many different ones they are,
+and recall by the length of the history.
+"""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import study
+import torch
+from study import Arm
+
+from reelm.data.batches import padded
+from reelm.data.split import Split
+from reelm.models.base import Retriever
+from reelm.models.sasrec import SASRecConfig
+from reelm.train import TrainConfig
+
+LENGTHS = (5, 7, 12, 49)  # histories up to these, and longer ones
+RECIPE = SASRecConfig(
+    dim=64, layers=2, heads=2, feedforward=256, dropout=0.5, max_length=50, objective="binary"
+)
+TRAIN = TrainConfig(
+    epochs=200, batch_size=256, learning_rate=1e-3, weight_decay=0.0, precision="bfloat16",
+    validate_on=22363, validate_every=10, patience=3,
+)  # fmt: skip
+
+
+def arms() -> list[Arm]:
+    """The eight arms."""
+    changes: dict[str, dict[str, Any]] = {
+        "A base": {},
+        "B reppad": {"repeat": "random"},
+        "C isolated": {"repeat": "isolated"},
+        "D users": {"weigh": "user"},
+        "E negatives": {"negatives": 9},
+        "F both": {"weigh": "user", "negatives": 9},
+        "G foreign": {"repeat": "foreign"},
+        "H sampled": {"objective": "sampled", "negatives": 256},
+    }
+    return [
+        Arm(name, "sasrec", RECIPE.model_copy(update=change), TRAIN)
+        for name, change in changes.items()
+    ]
+
+
+def seen(model: Retriever, data: Split) -> Mapping[str, Any]:
+    """What the top ten look like when the history is not left out, and by length of history."""
+    test, k = data.test, 10
+    model.eval()
+    repeats, hits, kept, shown = [], [], [], []
+    with torch.inference_mode():
+        for rows in np.array_split(np.arange(len(test)), -(-len(test) // 512)):
+            part = test.take(rows)
+            history = padded(part.item, part.start, part.stop)
+            scores = model.score(torch.from_numpy(part.users), history)
+            scores[:, 0] = -torch.inf
+            target = torch.from_numpy(part.target[part.target_offsets[:-1]].astype(np.int64))
+            top = scores.topk(k).indices
+            hits.append((top == target[:, None]).any(1))
+            repeats.append((top[:, :, None] == history[:, None, :]).any(2).float().mean(1))
+            masked = scores.scatter(1, history, -torch.inf).topk(k).indices
+            kept.append((masked == target[:, None]).any(1))
+            shown.append(masked)
+    found, top = torch.cat(kept).float().numpy(), torch.cat(shown)
+    length = np.digitize(test.stop - test.start, LENGTHS, right=True)
+    return {
+        "open_recall@10": float(torch.cat(hits).float().mean()),
+        "repeat@10": float(torch.cat(repeats).mean()),
+        "popularity@10": float(model.counts[top].float().mean()),
+        "coverage@10": int(top.unique().numel()),
+        "by_length": [float(found[length == n].mean()) for n in range(len(LENGTHS) + 1)],
+    }
+
+
+def main() -> None:
+    """Rows that are missing are made; then the table is printed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", choices=("beauty", "sports"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="letters of the arms to run")
+    asked = parser.parse_args()
+    table = f"paper_reppad_{asked.data}"
+    chosen = [arm for arm in arms() if not asked.only or arm.name[0] in asked.only]
+    study.run(table, study.amazon(asked.data), chosen, range(asked.seeds), seen)
+    print(study.show(table))
+
+
+if __name__ == "__main__":
+    main()
