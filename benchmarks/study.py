@@ -22,7 +22,7 @@ from reelm import runs, train
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.split import Split, SplitConfig, split
-from reelm.evaluate import evaluate
+from reelm.evaluate import Sampled, evaluate
 from reelm.models.base import Retriever
 
 RESULTS = Path(__file__).parent / "results"
@@ -96,7 +96,7 @@ def one(
     lines = (made / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     epochs = [json.loads(line) for line in lines]
     model = runs.load(made).model
-    report = evaluate(model, data.test, ("mixed",), (5, 10, 20))
+    report = evaluate(model, data.test, ("mixed",), (5, 10, 20), sampled=Sampled(100))
     spent = np.cumsum([row["cpu_s"] for row in epochs])
     valid = [(float(s), row.get(config.measure)) for s, row in zip(spent, epochs, strict=True)]
     kept = next((row for row in epochs if row.get("kept")), epochs[-1])

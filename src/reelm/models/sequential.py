@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from reelm import losses
@@ -20,9 +20,11 @@ from reelm.data.augment import Repeat
 from reelm.data.batches import SequenceBatch, Weigh, Window, sequences
 from reelm.data.dataset import Dataset
 from reelm.models.base import Retriever
+from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.dot import dot
 from reelm.models.blocks.items import ItemVectors
 
+AT_ONCE = 128  # histories read at a time when scoring: bounds the memory of an evaluation
 REDRAWS = 3  # times a drawn item that the user chose is drawn again
 
 
@@ -48,6 +50,15 @@ class SequentialConfig(Config):
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of items whose learned vector is left out of a step, so that the features must do
     without it as they will for a new video. Only with `items = "both"`."""
+    ages: NonNegativeInt = 0
+    """Spells of the log in which the age of an item is counted, 16 for example. What each age is
+    worth is learned and added to the scores, which are then those of the log's end: for a split by
+    time, and for a feed. An item never seen counts at the best age before it. 0: age is nothing.
+    Wants the time of every interaction, and features."""
+    cold_bonus: float = 0.0
+    """Added to the scores of items that training never saw: at 0.7 each counts as if it were
+    twice as likely to be chosen, at the cost of the others. Training is the same. Wants features.
+    """
     objective: Literal["sampled", "softmax", "binary", "gbce"] = "sampled"
     """sampled: softmax against `negatives` drawn items; softmax: against all items that training
     has seen; binary: logistic loss against `negatives` items drawn for each place, none of them in
@@ -73,6 +84,11 @@ class SequentialConfig(Config):
     def _has_features(self) -> "SequentialConfig":
         if self.items != "id" and not self.features:
             raise ValueError(f"items = {self.items!r} needs at least one name in features")
+        if self.items == "id" and (self.ages or self.cold_bonus):
+            raise ValueError(
+                "ages and cold_bonus need items = 'content' or 'both': without features nothing "
+                "is known of an item that training never saw"
+            )
         return self
 
     @property
@@ -90,6 +106,7 @@ class Sequential(Retriever):
         made = (config.items, data, config.features, config.dim, config.id_dropout)
         self.vectors = ItemVectors(*made)
         self.apart = ItemVectors(*made) if config.table == "separate" else None
+        self.age = AgeWorth(data, config.ages) if config.ages else None
         self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
@@ -134,6 +151,12 @@ class Sequential(Retriever):
         others = self._others(history, target, places)
         read, wanted, against = self._read(history, target, others)
         states = self.states(read, real, part)[places].float()
+        if self.age is not None:
+            assert batch.when is not None
+            when = _left(batch.when, first)[places]
+            states = torch.cat([states, self.age.places(when)], dim=-1)
+            wanted = torch.cat([wanted, self.age.items(target)], dim=-1)
+            against = torch.cat([against, self.age.items(others)], dim=-1)
         return {
             self.config.objective: self._compare(states, wanted, against, target, others, weight)
         }
@@ -143,10 +166,15 @@ class Sequential(Retriever):
     ) -> Float[Tensor, "batch items"]:
         read, compared = self._all()
         history = history[:, -self.config.max_length :]
-        first, real = _first(history)
-        states = self.states(read[_left(history, first)], real)
-        newest = (real.sum(1) - 1).clamp(min=0)
-        return dot(states[torch.arange(len(states), device=states.device), newest], compared)
+        size = _first(history)[1].sum(1)
+        newest = read.new_zeros(len(history), self.config.dim)
+        for rows in size.argsort().split(AT_ONCE):  # of like length, so that little is padding
+            part = history[rows, -max(1, int(size[rows].max())) :]
+            first, real = _first(part)
+            states = self.states(read[_left(part, first)], real)
+            last = (real.sum(1) - 1).clamp(min=0)
+            newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
+        return self._tilted(dot(newest, compared))
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]
@@ -155,6 +183,14 @@ class Sequential(Retriever):
         """Also forgets the item vectors that were kept while the weights stood still."""
         self._forget()
         return super().train(mode)
+
+    def _tilted(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
+        """Scores plus what age and novelty are worth."""
+        if self.age is not None:
+            scores = scores + self.age.today(self.seen)
+        if self.config.cold_bonus:
+            scores = scores + self.config.cold_bonus * ~self.seen
+        return scores
 
     def _read(
         self, history: Int[Tensor, "batch length"], target: Tensor, others: Tensor
