@@ -171,6 +171,7 @@ def _epoch(state: State, data: Dataset, loss: Loss, folder: Path | None) -> Row:
     device = torch.device(config.device)
     low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     state.at_start = state.rng.get_state()
+    state.paced()
     begun, before, done = time.monotonic(), state.spent, state.step
     for batch in itertools.islice(model.batches(data, config.batch_size, state.rng), done, None):
         with low:

@@ -33,7 +33,10 @@ class TrainConfig(Config):
     batch_size: PositiveInt = 128
     """Users, or interactions, per step: whatever the model counts."""
     learning_rate: PositiveFloat = 2e-3
-    """AdamW's step size."""
+    """AdamW's step size, in the first epoch."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: the step size falls from epoch to epoch along half a cosine, so that after `epochs`
+    it would be 0."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's pull of every weight towards zero."""
     clip: PositiveFloat = 1.0
@@ -86,6 +89,14 @@ class State:
         self.kept: dict[str, Tensor] = {}
         self.mean = [p.detach().clone() for p in self.weights] if config.average else []
         self._saved_at = time.monotonic()
+
+    def paced(self) -> None:
+        """Set the step size of the epoch that begins."""
+        share = 1.0
+        if self.config.schedule == "cosine":
+            share = (1 + math.cos(math.pi * self.epoch / self.config.epochs)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * share
 
     def stepped(self) -> None:
         """Count a step and let the mean of the weights follow them; early on it follows fast."""

@@ -174,3 +174,28 @@ def test_padding_and_what_was_watched_are_never_recommended(data):
     assert set(table.filter(user_id="a stranger")["item_id"]) == set(run.items[1:])
     alike = run.similar(["v0"], k=99)
     assert not {"", "v0"} & set(alike["item_id"])
+
+
+def test_the_step_size_falls_along_half_a_cosine(data, monkeypatch):
+    paces = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self: paces.append(self.param_groups[0]["lr"]) or step(self),
+    )
+    config = TrainConfig(epochs=4, schedule="cosine", learning_rate=0.1)
+    verb.train(Slope(data), data, config)
+    expected = [0.1, 0.1 * (1 + 0.5**0.5) / 2, 0.05, 0.1 * (1 - 0.5**0.5) / 2]
+    assert paces == pytest.approx([pace for pace in expected for _ in range(3)])
+
+
+def test_a_run_takes_the_mean_of_the_weights(data):
+    """The weight falls by the step size at each step, as the gradient is always the same."""
+    model, mean, pace = Slope(data), 0.0, 0.1
+    config = TrainConfig(epochs=9, average=0.8, learning_rate=pace, weight_decay=0)
+    verb.train(model, data, config)
+    for step in range(1, 28):
+        share = min(0.8, step / (step + 10))  # the first weights, far off, are soon forgotten
+        mean = share * mean - (1 - share) * pace * step
+    assert model.weight.item() == pytest.approx(mean, rel=1e-4)
