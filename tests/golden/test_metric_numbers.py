@@ -65,23 +65,25 @@ def test_chance():
     assert metrics.chance_recall(np.array([5]), np.array([1]), 10) == 1.0
 
 
-def test_as_another_library_has_it():
-    measures = pytest.importorskip("ir_measures", reason="ir_measures is not installed")
-    rng = np.random.default_rng(0)
-    scores = rng.permutation(600).reshape(20, 30).astype(np.float32)  # no ties
-    sizes = rng.integers(1, 5, 20)
-    question = np.repeat(np.arange(20), sizes)
-    target = np.concatenate([rng.permutation(30)[:n] for n in sizes])
-    rank = metrics.ranks(scores, question, target)
-    found = metrics.per_question(rank, np.concatenate([[0], np.cumsum(sizes)]), (10,))
-    asked = [measures.Qrel(str(q), str(t), 1) for q, t in zip(question, target, strict=True)]
-    run = [measures.ScoredDoc(str(q), str(i), float(s)) for (q, i), s in np.ndenumerate(scores)]
-    names = {
-        "recall@10": measures.R @ 10,  # the same while there are at most 10 targets
-        "ndcg@10": measures.nDCG @ 10,
-        "hit@10": measures.Success @ 10,
-        "mrr": measures.RR,
-    }
-    theirs = measures.calc_aggregate(list(names.values()), asked, run)
-    for name, measure in names.items():
-        assert found[name].mean() == pytest.approx(theirs[measure]), name
+def test_only_the_pool_takes_places():
+    scores = np.array([[0.9, 0.5, 0.7, 0.1]], np.float32)
+    pool = np.array([False, True, True, True])
+    found = metrics.ranks(scores, np.array([0, 0]), np.array([1, 3]), None, pool)
+    assert found.tolist() == [2, 3]  # .9 is no candidate
+
+
+def test_ranks_among_a_few():
+    scores = np.array([[0.9, 0.5, 0.7, 0.5, 0.1], [0.0, 1.0, 2.0, 3.0, 4.0]], np.float32)
+    others = np.array([1, 0, 0, 0]), np.array([4, 3, 4, 2])
+    found = metrics.ranks_among(scores, np.array([0, 1]), np.array([1, 3]), others)
+    # first row: .7 and the tie .5 stand before; second row: 4 does
+    assert found.tolist() == [3, 2]
+
+
+def test_the_best_of_a_small_table():
+    scores = np.array([[0.9, 0.5, 0.7, 0.5, 0.1], [0.0, 9.0, 2.0, 3.0, 4.0]], np.float32)
+    barred = np.array([1, 0]), np.array([1, 0])
+    pool = np.array([True, True, True, True, False])
+    assert metrics.top(scores, 3).tolist() == [[0, 2, 1], [1, 4, 3]]  # of two .5 the first column
+    assert metrics.top(scores, 3, barred, pool).tolist() == [[2, 1, 3], [3, 2, 0]]
+    assert metrics.top(scores, 5, barred, pool)[0].tolist() == [2, 1, 3, -1, -1]

@@ -55,3 +55,63 @@ def test_a_number_that_is_none_is_refused(wrong, place):
     scores[0, place] = wrong
     with pytest.raises(NonFinite):
         metrics.ranks(scores, np.array([0]), np.array([1]))
+
+
+@given(st.integers(1, 2000), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_list_is_the_head_of_the_sorted_row(items, k, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-5, rng.integers(1, 10**6), (2, items)).astype(np.float32)  # ties
+    pool, row = rng.random(items) < 0.7, rng.integers(0, 2, items // 3)
+    barred = row, rng.integers(0, items, items // 3)
+    found = metrics.top(scores, k, barred, pool)
+    for q in range(2):
+        allowed = pool.copy()
+        allowed[barred[1][row == q]] = False
+        left = np.flatnonzero(allowed)
+        head = left[np.argsort(-scores[q, left], kind="stable")][:k]
+        assert found[q].tolist() == head.tolist() + [-1] * (k - len(head))
+
+
+@given(st.integers(2, 50), st.data())
+def test_a_target_is_in_the_list_if_its_rank_says_so(items, data):
+    """But for ties: there the rank is the worst place that the list could give."""
+    scores = np.array([data.draw(st.lists(numbers, min_size=items, max_size=items))], np.float32)
+    target = data.draw(st.integers(0, items - 1))
+    rank = metrics.ranks(scores, np.array([0]), np.array([target]))[0]
+    place = metrics.top(scores, items)[0].tolist().index(target) + 1
+    assert place <= rank
+    assert place == rank or np.count_nonzero(scores == scores[0, target]) > 1
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_ranks_in_a_pool_are_ranks_without_the_rest(items, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 10, (3, items)).astype(np.float32)
+    pool = rng.random(items) < 0.6
+    pool[rng.integers(items)] = True
+    inside = np.flatnonzero(pool)
+    target = rng.choice(inside, 3)
+    barred = rng.integers(0, 3, 20), rng.choice(inside, 20)
+    found = metrics.ranks(scores, np.arange(3), target, barred, pool)
+    column = np.cumsum(pool) - 1
+    again = (barred[0], column[barred[1]])
+    alone = metrics.ranks(scores[:, pool], np.arange(3), column[target], again)
+    assert found.tolist() == alone.tolist()
+
+
+@given(st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 2))
+def test_among_a_few_a_number_that_is_none_is_refused_too(wrong, place):
+    scores = np.zeros((1, 3), np.float32)
+    scores[0, place] = wrong
+    with pytest.raises(NonFinite):
+        metrics.ranks_among(scores, np.array([0]), np.array([1]), metrics.NOTHING)
+
+
+def test_large_numbers_whose_squares_overflow_are_numbers():
+    scores = np.array([[1e30, 3e38, -3e38]], np.float32)
+    assert metrics.ranks(scores, np.array([0]), np.array([0])).tolist() == [2]
+
+
+@given(st.lists(st.integers(-5, 5), max_size=30))
+def test_distinct(values):
+    assert metrics.distinct(np.array(values, np.int64)).tolist() == sorted(set(values))

@@ -4,29 +4,37 @@ This is the only place that opens a split's test questions.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Bool
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from reelm import files, metrics
 from reelm.config import Config
-from reelm.data.batches import padded
 from reelm.data.split import Questions, Split
 from reelm.errors import BadData, ConfigError
+from reelm.evaluate.lists import Lists
+from reelm.evaluate.ranking import Placed, Sampled, Wanted, place
 from reelm.evaluate.report import Report, summary, write
 from reelm.models.base import Retriever
 from reelm.runs import Run
 
 POOLS = ("mixed", "warm", "cold")
-VERSION = 1
-TILE = 1 << 23  # scores held at once; bounds the memory of an evaluation
+VERSION = 2
 
-__all__ = ["POOLS", "EvaluateConfig", "Report", "evaluate", "summary", "test"]
+__all__ = [
+    "POOLS",
+    "EvaluateConfig",
+    "Lists",
+    "Report",
+    "Sampled",
+    "evaluate",
+    "summary",
+    "test",
+]
 
 
 class EvaluateConfig(Config):
@@ -36,6 +44,16 @@ class EvaluateConfig(Config):
     """Lengths of the lists that recall, ndcg and hit look at."""
     pools: tuple[str, ...] = POOLS
     """mixed: all videos; warm: those that training saw; cold: those it never saw."""
+    lists: bool = True
+    """Whether the lists themselves are judged too: coverage, popularity, novelty."""
+    diversity_by: str | None = None
+    """Feature table by which the videos of a list are alike or not, e.g. text; unset: diversity
+    is not measured."""
+    sampled: NonNegativeInt = 0
+    """Videos drawn for each question that its targets are also ranked among, as some papers do
+    with 100; these metrics are called sampled100_recall@10 and so on. 0: not done."""
+    sampled_seed: NonNegativeInt = 0
+    """Of that draw."""
 
 
 def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = None) -> Path:
@@ -45,6 +63,7 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
 
     Raises:
         BadData: the run learned from other videos than the split asks about.
+        MissingInput: the features of `diversity_by` were not loaded.
     """
     config = config or EvaluateConfig()
     if run.items != split.train.items:
@@ -55,9 +74,15 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
     if files.finished(folder):
         return folder
     begun = time.monotonic()
-    report = evaluate(run.model, split.test, config.pools, config.ks)
+    judged = config.lists or config.diversity_by is not None
+    lists = Lists.of(split.train, config.diversity_by) if judged else None
+    sampled = Sampled(config.sampled, config.sampled_seed) if config.sampled else None
+    report = evaluate(run.model, split.test, config.pools, config.ks, lists, sampled)
     facts = {"model": run.name, "run": run.key, "split": split.name, "asked": "test"}
-    write(report, folder, facts, _named(report.per_user, run.users))
+    if config.diversity_by is not None:
+        facts["diversity by"] = config.diversity_by
+    named = _named(report.per_user, run.users), _named(report.targets, run.users, run.items)
+    write(report, folder, facts, *named)
     return files.finish(
         folder,
         stage="evaluate",
@@ -76,6 +101,8 @@ def evaluate(
     questions: Questions,
     pools: Sequence[str] = POOLS,
     ks: Sequence[int] = (5, 10, 20),
+    lists: Lists | None = None,
+    sampled: Sampled | None = None,
 ) -> Report:
     """Rank every candidate of each pool for every question; videos already seen are left out.
 
@@ -85,82 +112,80 @@ def evaluate(
 
     Args:
         ks: lengths of the lists that recall, ndcg and hit look at.
+        lists: if given, the first max(ks) videos of each question are judged too; see `lists`.
+        sampled: if given, targets are also ranked among a few drawn videos only. The names of
+            these metrics begin with `sampled<count>_`.
 
     Raises:
         ConfigError: a pool that is none of these.
         NonFinite: the model gave NaN or infinity.
 
-    Cost: one scoring of the catalogue per question; memory for TILE scores.
+    Cost: one scoring of the catalogue per question; memory for ranking.TILE scores.
     """
     model = model.model if isinstance(model, Run) else model
-    candidates = {name: _pool(name, model, questions) for name in pools}
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        parts = [part for part in _answers(model, questions, candidates, ks)]
-    model.train(was_training)
-    table = pl.concat(parts) if parts else pl.DataFrame(schema={"pool": pl.String})
-    sizes = {name: int(pool.sum()) for name, pool in candidates.items()}
-    return Report.of(table, sizes, tuple(ks), len(questions))
+    counts = model.counts.cpu().numpy()
+    masks = {name: _pool(name, counts > 0, questions) for name in pools}
+    wanted = Wanted(max(ks, default=0) if lists else 0, sampled)
+    found = place(model, questions, masks, wanted)
+    whole = {n: lists.whole(found[n], questions, masks[n], ks) for n in masks} if lists else {}
+    tables = [_table(n, found[n], questions, ks, lists) for n in masks]
+    if sampled:
+        among = [_sampled(found[name], sampled, ks) for name in masks]
+        tables = [table.hstack(more) for table, more in zip(tables, among, strict=True)]
+    sizes = {name: int(mask.sum()) for name, mask in masks.items()}
+    targets = [_targets(name, found[name], questions, counts) for name in masks]
+    return Report.of(pl.concat(tables), sizes, ks, len(questions), whole, pl.concat(targets))
 
 
-def _answers(
-    model: Retriever, questions: Questions, candidates: dict[str, np.ndarray], ks: Sequence[int]
-) -> Iterator[pl.DataFrame]:
-    """One row per question and pool, some questions at a time."""
-    device = model.counts.device
-    size = max(1, min(1024, TILE // len(model.counts)))
-    for rows in np.array_split(np.arange(len(questions)), -(-len(questions) // size) or 1):
-        part = questions.take(rows)
-        history = padded(part.item, part.start, part.stop)
-        user = torch.from_numpy(part.users)
-        scores = model.score(user.to(device), history.to(device)).float().cpu().numpy()
-        shown = _pairs(history.numpy(), len(model.counts))
-        for name, pool in candidates.items():
-            yield _ranked(name, pool, part, scores, shown, ks)
-
-
-def _pairs(history: np.ndarray, items: int) -> metrics.Pairs:
-    """Row and item of everything in the histories, each pair once."""
-    row, place = np.nonzero(history)
-    return np.divmod(np.unique(row * items + history[row, place]), items)
-
-
-def _ranked(
-    name: str,
-    pool: np.ndarray,
-    part: Questions,
-    scores: np.ndarray,
-    shown: metrics.Pairs,
-    ks: Sequence[int],
+def _table(
+    name: str, found: Placed, questions: Questions, ks: Sequence[int], lists: Lists | None
 ) -> pl.DataFrame:
-    """How one batch of questions went within one pool."""
-    question = np.repeat(np.arange(len(part)), np.diff(part.target_offsets))
-    inside = pool[part.target]
-    question, target = question[inside], part.target[inside]
-    asked, sizes = np.unique(question, return_counts=True)
-    column, row = np.cumsum(pool) - 1, np.full(len(part), -1)  # of items, of questions
-    row[asked] = np.arange(len(asked))
-    barred = pool[shown[1]] & (row[shown[0]] >= 0)
-    barred_row, barred_column = row[shown[0][barred]], column[shown[1][barred]]
-    some = scores if len(asked) == len(part) else scores[asked]
-    some = some[:, 1:] if pool[1:].all() else some[:, pool]
-    rank = metrics.ranks(some, row[question], column[target], (barred_row, barred_column))
+    """One row per question of a pool."""
+    asked = found.question
     facts = {
-        "pool": np.full(len(asked), name),
-        "user": part.users[asked],
-        "history": (part.stop - part.start)[asked],
-        "targets": sizes,
-        "candidates": int(pool.sum()) - np.bincount(barred_row, minlength=len(asked)),
+        "pool": np.full(len(asked), name, object),
+        "user": questions.users[asked],
+        "history": (questions.stop - questions.start)[asked],
+        "targets": found.size,
+        "candidates": found.candidates,
     }
+    told = metrics.per_question(found.rank, _ends(found), ks)
+    if lists:
+        told |= lists.per_question(found, ks)
+    return pl.DataFrame(facts | told, schema_overrides={"pool": pl.String}, nan_to_null=True)
+
+
+def _sampled(found: Placed, sampled: Sampled, ks: Sequence[int]) -> pl.DataFrame:
+    """Columns of the shortened protocol, under names that say so."""
+    told = metrics.per_question(found.sampled_rank, _ends(found), ks)
     return pl.DataFrame(
-        facts | metrics.per_question(rank, np.concatenate([[0], np.cumsum(sizes)]), ks)
+        {"drawn": found.drawn} | {f"{sampled.prefix}{name}": v for name, v in told.items()}
     )
 
 
-def _pool(name: str, model: Retriever, questions: Questions) -> Bool[np.ndarray, "items"]:
+def _targets(name: str, found: Placed, questions: Questions, counts: np.ndarray) -> pl.DataFrame:
+    """One row per target of a pool."""
+    question = np.repeat(found.question, found.size)
+    columns = {
+        "pool": np.full(len(question), name, object),
+        "question": question,
+        "user": questions.users[question],
+        "history": (questions.stop - questions.start)[question],
+        "item": found.target,
+        "frequency": counts[found.target],
+        "rank": found.rank,
+    }
+    return pl.DataFrame(columns, schema_overrides={"pool": pl.String})
+
+
+def _ends(found: Placed) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(found.size)])
+
+
+def _pool(
+    name: str, seen: Bool[np.ndarray, "items"], questions: Questions
+) -> Bool[np.ndarray, "items"]:
     """Which items are candidates."""
-    seen = model.seen.cpu().numpy()
     pool = np.ones(len(seen), bool)
     if name == "warm":
         pool = seen.copy()
@@ -174,10 +199,16 @@ def _pool(name: str, model: Retriever, questions: Questions) -> Bool[np.ndarray,
     return pool
 
 
-def _named(per_user: pl.DataFrame, users: tuple[str, ...]) -> pl.DataFrame:
-    """The same with user ids for user rows."""
-    ids = pl.Series("user_id", users, dtype=pl.String)
-    return per_user.with_columns(ids.gather(per_user["user"]).alias("user_id")).drop("user")
+def _named(
+    table: pl.DataFrame, users: tuple[str, ...], items: tuple[str, ...] = ()
+) -> pl.DataFrame:
+    """The same with ids for rows of users and, where there are any, of items."""
+    ids = {"user": ("user_id", users), "item": ("video_id", items)}
+    for column in set(table.columns) & set(ids):
+        name, known = ids[column]
+        named = pl.Series(name, known, dtype=pl.String).gather(table[column])
+        table = table.with_columns(named.alias(name)).drop(column)
+    return table
 
 
 def _digest(questions: Questions) -> str:

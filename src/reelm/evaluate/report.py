@@ -3,20 +3,21 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from reelm import files, metrics
+from reelm.evaluate.lists import MEASURES
+from reelm.evaluate.page import html
+from reelm.evaluate.slices import margin, sliced
 
-EDGES = (0, 2, 5, 10, 20, 50)  # of the lengths of histories a report tells apart
-LENGTHS = ("0", "1-2", "3-5", "6-10", "11-20", "21-50", "> 50")
-FACTS = ("pool", "user", "user_id", "history", "targets", "candidates")
+FACTS = ("pool", "user", "user_id", "history", "targets", "candidates", "drawn")
+KINDS = ("accuracy", "lists", "sampled")
+SHOWN = 10  # the k of a list that is shown where all would be too many
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,12 @@ class Report:
     """Metrics per pool, averaged over questions, with what chance would give."""
 
     pools: Mapping[str, Mapping[str, float]]
-    """pool -> metric -> mean over the pool's questions; empty if it has none."""
+    """pool -> metric -> mean over the pool's questions; empty if it has none. Beside them, where
+    they were wanted, what the lists are like and metrics among drawn videos only, whose names
+    begin with `sampled`."""
     margins: Mapping[str, Mapping[str, float]]
-    """pool -> metric -> half the width of a 95 % interval, from the spread over questions."""
+    """pool -> metric -> half the width of a 95 % interval, from the spread over questions; none
+    for coverage and ratios, which only all questions together have."""
     chance: Mapping[str, Mapping[str, float]]
     """pool -> recall@k -> what a random order of the candidates would have."""
     questions: Mapping[str, int]
@@ -37,6 +41,10 @@ class Report:
     """How many questions there were."""
     per_user: pl.DataFrame
     """One row per question and pool: user row, sizes, and every metric."""
+    ks: Sequence[int] = ()
+    """Lengths of the lists that were looked at."""
+    targets: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """One row per target and pool: question, user row, item, its training interactions, rank."""
 
     def __getitem__(self, name: str) -> float:
         """`report["cold/recall@10"]`; without a pool, the mixed one."""
@@ -45,19 +53,39 @@ class Report:
 
     @staticmethod
     def of(
-        per_user: pl.DataFrame, candidates: Mapping[str, int], ks: Sequence[int], asked: int
+        per_user: pl.DataFrame,
+        candidates: Mapping[str, int],
+        ks: Sequence[int],
+        asked: int,
+        whole: Mapping[str, Mapping[str, float]] | None = None,
+        targets: pl.DataFrame | None = None,
     ) -> "Report":
-        """Average a table of one row per question and pool."""
+        """Average a table of one row per question and pool.
+
+        Args:
+            whole: pool -> metrics that belong to no single question.
+            targets: one row per target and pool; without it there are no slices.
+        """
         pools, margins, chance, questions = {}, {}, {}, {}
         for name in candidates:
             rows = per_user.filter(pl.col("pool") == name)
-            columns = [c for c in rows.columns if c not in FACTS and len(rows)]
-            values = {c: rows[c].to_numpy() for c in columns}
+            values = {c: rows[c].drop_nulls().to_numpy() for c in rows.columns if c not in FACTS}
+            values = {c: v for c, v in values.items() if len(v)}
             pools[name] = {c: float(v.mean()) for c, v in values.items()}
-            margins[name] = {c: _margin(v) for c, v in values.items()}
-            chance[name] = _chance(rows, ks) if len(rows) else {}
+            margins[name] = {c: margin(v) for c, v in values.items()}
+            chance[name] = _chance(rows) if len(rows) else {}
             questions[name] = len(rows)
-        return Report(pools, margins, chance, questions, dict(candidates), asked, per_user)
+            pools[name] |= whole[name] if whole and len(rows) else {}
+        told = (pools, margins, chance, questions, dict(candidates), asked, per_user, tuple(ks))
+        return Report(*told) if targets is None else Report(*told, targets)
+
+    @cached_property
+    def slices(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """pool -> way of slicing -> its parts; see `slices.sliced`."""
+        if not len(self.targets):
+            return {}
+        parts = self.targets.partition_by("pool", as_dict=True, include_key=False)
+        return {str(name): sliced(rows, self.ks) for (name,), rows in parts.items()}
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -71,6 +99,7 @@ class Report:
                     "metrics": dict(self.pools[name]),
                     "margins": dict(self.margins[name]),
                     "chance": dict(self.chance[name]),
+                    "slices": self.slices.get(name, {}),
                 }
                 for name in self.pools
             },
@@ -78,89 +107,71 @@ class Report:
 
 
 def summary(folder: Path) -> str:
-    """A report folder's metrics as a plain table, one line per pool."""
+    """A report folder's metrics as plain tables, one line per pool.
+
+    First accuracy; then, where they were measured, the lists themselves and the shortened
+    protocol, both for lists of one length only. All the rest is in the report.
+    """
     pools = json.loads((folder / "report.json").read_text(encoding="utf-8"))["pools"]
     names = list(dict.fromkeys(name for facts in pools.values() for name in facts["metrics"]))
-    lines = [f"{'pool':8}{'questions':>10}" + "".join(f"{name:>12}" for name in names)]
+    tables = [_table(pools, [n for n in names if kind(n) == "accuracy"], with_questions=True)]
+    for other in KINDS[1:]:
+        some = _of_one_length([n for n in names if kind(n) == other])
+        if some:
+            tables.append(_table(pools, some))
+    return "\n\n".join(tables)
+
+
+def kind(metric: str) -> str:
+    """Which of KINDS a metric is, by its name."""
+    if metric.startswith("sampled"):
+        return "sampled"
+    return "lists" if metric.partition("@")[0] in MEASURES else "accuracy"
+
+
+def write(
+    report: Report,
+    folder: Path,
+    about: Mapping[str, Any],
+    per_user: pl.DataFrame,
+    targets: pl.DataFrame,
+) -> None:
+    """Write report.json, report.html, per_user.parquet and targets.parquet; the manifest is left
+    to the caller."""
+    facts = {"about": dict(about), **report.facts}
+    for name, table in (("per_user", per_user), ("targets", targets)):
+        with files.atomic(folder / f"{name}.parquet") as tmp:
+            table.write_parquet(tmp)
+    files.write_text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
+    files.write_text(folder / "report.html", html(facts, kind))
+
+
+def _chance(rows: pl.DataFrame) -> dict[str, float]:
+    """What a random order would have: of the candidates, or of the few that were drawn."""
+    targets = rows["targets"].to_numpy()
+    found = {}
+    for name in rows.columns:
+        before, recall, k = name.partition("recall@")
+        if recall:
+            among = rows["drawn"].to_numpy() + targets if before else rows["candidates"].to_numpy()
+            found[name] = metrics.chance_recall(among, targets, int(k))
+    return found
+
+
+def _of_one_length(names: Sequence[str]) -> list[str]:
+    """Those for k = SHOWN, or for the first k if it was not looked at, and those without a k."""
+    ks = [name.partition("@")[2] for name in names if "@" in name]
+    k = str(SHOWN) if str(SHOWN) in ks or not ks else ks[0]
+    return [name for name in names if name.partition("@")[2] in ("", k)]
+
+
+def _table(pools: Mapping[str, Any], names: Sequence[str], with_questions: bool = False) -> str:
+    widths = [max(12, len(name) + 2) for name in names]
+    heads = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
+    lines = [f"{'pool':8}" + f"{'questions':>10}" * with_questions + "".join(heads)]
     for pool, facts in pools.items():
         values = [facts["metrics"].get(name) for name in names]
-        cells = "".join(f"{'-' if v is None else f'{v:.4f}':>12}" for v in values)
-        lines.append(f"{pool:8}{facts['questions']:>10}{cells}")
+        said = ["-" if value is None else f"{value:.4f}" for value in values]
+        cells = [f"{text:>{width}}" for text, width in zip(said, widths, strict=True)]
+        lines.append(f"{pool:8}" + f"{facts['questions']:>10}" * with_questions + "".join(cells))
     return "\n".join(lines)
-
-
-def write(report: Report, folder: Path, about: Mapping[str, Any], per_user: pl.DataFrame) -> None:
-    """Write report.json, report.html and per_user.parquet; the manifest is left to the caller."""
-    facts = {"about": dict(about), **report.facts}
-    with files.atomic(folder / "per_user.parquet") as tmp:
-        per_user.write_parquet(tmp)
-    files.write_text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
-    files.write_text(folder / "report.html", html(facts, per_user))
-
-
-def html(facts: Mapping[str, Any], per_user: pl.DataFrame) -> str:
-    """One page that needs nothing else: tables, bars, and who was answered how well."""
-    import jinja2
-
-    text = resources.files("reelm.evaluate").joinpath("report.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = _number
-    return page.from_string(text).render(
-        facts=facts, bars=_bars(facts), lengths=_by_history(per_user), label=_label(facts)
-    )
-
-
-def _chance(rows: pl.DataFrame, ks: Sequence[int]) -> dict[str, float]:
-    candidates, targets = rows["candidates"].to_numpy(), rows["targets"].to_numpy()
-    return {f"recall@{k}": metrics.chance_recall(candidates, targets, k) for k in ks}
-
-
-def _margin(values: np.ndarray) -> float:
-    """1.96 standard errors of a mean."""
-    return float(1.96 * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def _label(facts: Mapping[str, Any]) -> str:
-    """The metric the bars show: recall@10, or the first recall there is."""
-    named = [m for pool in facts["pools"].values() for m in pool["chance"]]
-    return "recall@10" if "recall@10" in named or not named else named[0]
-
-
-def _bars(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Per pool the value, its margin and chance, and the same as shares of the longest bar."""
-    label = _label(facts)
-    rows = []
-    for name, pool in facts["pools"].items():
-        if pool["questions"]:
-            value, margin = pool["metrics"][label], pool["margins"][label]
-            rows.append(dict(name=name, value=value, margin=margin, chance=pool["chance"][label]))
-    longest = max([max(r["value"] + r["margin"], r["chance"]) for r in rows] or [1.0]) or 1.0
-    for row in rows:
-        ends = {"low": max(row["value"] - row["margin"], 0), "high": row["value"] + row["margin"]}
-        for key, number in {**row, **ends}.items():
-            if key != "name":
-                row[f"{key}_at"] = round(number / longest, 4)
-    return rows
-
-
-def _by_history(per_user: pl.DataFrame) -> list[dict[str, Any]]:
-    """How well users with short and long histories were answered, in the mixed pool."""
-    metric = next((c for c in per_user.columns if c.startswith("recall@10")), None)
-    rows = per_user.filter(pl.col("pool") == "mixed") if metric else per_user.clear()
-    if not metric or not len(rows):
-        return []
-    place = np.digitize(rows["history"].to_numpy(), EDGES, right=True)
-    return (
-        rows.with_columns(pl.Series("length", [LENGTHS[i] for i in place]))
-        .group_by("length")
-        .agg(pl.len().alias("users"), pl.col(metric).mean().alias("value"), pl.col("history").min())
-        .sort("history")
-        .to_dicts()
-    )
-
-
-def _number(value: float | None) -> str:
-    """Four digits after the point, without the leading zero of a share."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value:.4f}".removeprefix("0") if abs(value) < 1 else f"{value:.4f}"

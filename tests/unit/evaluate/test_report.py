@@ -8,7 +8,8 @@ import pytest
 from reelm import evaluate, files, runs, train
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig, leave_last_two, split
-from reelm.errors import BadData, ConfigError
+from reelm.errors import BadData, ConfigError, MissingInput
+from reelm.evaluate import ranking
 from reelm.evaluate.report import Report
 
 
@@ -48,7 +49,7 @@ def test_small_batches_change_nothing(two_tastes, monkeypatch):
     cut = leave_last_two(two_tastes)
     run = train.fit(cut, "item_knn")
     whole = evaluate.evaluate(run, cut.test)
-    monkeypatch.setattr(evaluate, "TILE", 13 * 5)
+    monkeypatch.setattr(ranking, "TILE", 13 * 5)
     small = evaluate.evaluate(run, cut.test)
     by = ["pool", "user"]
     assert small.per_user.sort(by).equals(whole.per_user.sort(by))
@@ -98,7 +99,7 @@ def test_a_report_folder_for_people_and_programs(made):
     assert facts["pools"]["mixed"]["questions"] == 24
     assert "NaN" not in (folder / "report.json").read_text()
     page = (folder / "report.html").read_text()
-    assert page.count("<rect") == 2  # a bar for each pool with questions: mixed and warm
+    assert page.count("<h2>Pool ") == 3
     assert "http" not in page  # needs nothing else
     rows = pl.read_parquet(folder / "per_user.parquet")
     assert set(rows["user_id"]) == set(run.users)
@@ -121,3 +122,35 @@ def test_a_run_of_other_videos_is_refused(made):
     _, run, work = made
     with pytest.raises(BadData, match="other videos"):
         evaluate.test(run, cold_world(), work)
+
+
+def test_everything_a_report_can_hold(made):
+    cut, run, work = made
+    config = evaluate.EvaluateConfig(ks=(5, 10), sampled=7, sampled_seed=3)
+    folder = evaluate.test(run, cut, work, config)
+    facts = json.loads((folder / "report.json").read_text())["pools"]["mixed"]
+    named = {"coverage@5", "popularity@5", "popularity_ratio@5", "novelty@5", "sampled7_ndcg@5"}
+    assert named < set(facts["metrics"])
+    assert "diversity@5" not in facts["metrics"]
+    assert set(facts["slices"]) == {"seen", "frequency", "history"}
+    targets = pl.read_parquet(folder / "targets.parquet")
+    assert {"user_id", "video_id", "rank", "frequency"} < set(targets.columns)
+    mixed = targets.filter(pl.col("pool") == "mixed")
+    assert (mixed["rank"] <= 5).mean() == pytest.approx(facts["metrics"]["hit@5"])
+    asked = [(run.users[u], run.items[t]) for u, t in zip(cut.test.users, cut.test.target)]  # noqa: B905
+    assert set(zip(mixed["user_id"], mixed["video_id"], strict=True)) == set(asked)
+
+
+def test_lists_can_be_left_out(made):
+    cut, run, work = made
+    folder = evaluate.test(run, cut, work, evaluate.EvaluateConfig(lists=False))
+    facts = json.loads((folder / "report.json").read_text())["pools"]["mixed"]["metrics"]
+    assert set(facts) == {"mrr"} | {
+        f"{m}@{k}" for m in ("recall", "ndcg", "hit") for k in (5, 10, 20)
+    }
+
+
+def test_diversity_by_a_feature_that_is_not_there(made):
+    cut, run, work = made
+    with pytest.raises(MissingInput, match=r"evaluate.diversity_by needs features\.smell"):
+        evaluate.test(run, cut, work, evaluate.EvaluateConfig(diversity_by="smell"))

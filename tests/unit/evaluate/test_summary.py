@@ -12,3 +12,23 @@ def test_a_report_is_summed_up_in_one_line_per_pool(tmp_path):
     assert head.split() == ["pool", "questions", "recall@10", "mrr"]
     assert mixed.split() == ["mixed", "3", "0.5000", "0.2500"]
     assert cold.split() == ["cold", "0", "-", "-"]
+
+
+LONGER = """{"pools": {
+  "mixed": {"questions": 3, "metrics": {"recall@5": 0.5, "recall@10": 0.75, "popularity@5": 1234.5,
+    "popularity@10": 2000.0, "popularity_ratio@10": 1.5, "sampled100_recall@5": 0.8,
+    "sampled100_recall@10": 0.9, "sampled100_mrr": 0.7}},
+  "cold": {"questions": 0, "metrics": {}}}}"""
+
+
+def test_lists_and_the_shortened_protocol_have_tables_of_their_own(tmp_path):
+    files.write_text(tmp_path / "report.json", LONGER)
+    accuracy, lists, sampled = summary(tmp_path).split("\n\n")
+    assert accuracy.splitlines()[0].split() == ["pool", "questions", "recall@5", "recall@10"]
+    assert lists.splitlines()[0].split() == ["pool", "popularity@10", "popularity_ratio@10"]
+    assert lists.splitlines()[1].split() == ["mixed", "2000.0000", "1.5000"]
+    heads = ["pool", "sampled100_recall@10", "sampled100_mrr"]
+    assert sampled.splitlines()[0].split() == heads
+    assert sampled.splitlines()[2].split() == ["cold", "-", "-"]
+    columns = {len(line) for line in lists.splitlines()}
+    assert len(columns) == 1  # every line is as wide as its head

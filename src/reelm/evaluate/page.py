@@ -1,0 +1,115 @@
+"""The page of a report: one HTML file that needs nothing else."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+WAYS = {
+    "seen": "By whether training saw the video",
+    "frequency": "By training interactions of the video",
+    "history": "By length of history",
+}
+TITLES = {
+    "accuracy": "How high the targets stand",
+    "lists": "What the lists are like",
+    "sampled": "Among drawn videos only: not to be compared with the figures above",
+}
+
+
+def html(facts: Mapping[str, Any], kind: Callable[[str], str]) -> str:
+    """Bars with intervals, then every figure.
+
+    Args:
+        facts: what report.json holds.
+        kind: accuracy, lists or sampled, by the name of a metric.
+    """
+    import jinja2
+
+    text = resources.files("reelm.evaluate").joinpath("report.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page.filters["number"] = number
+    label = _label(facts)
+    grids = {
+        name: [(title, _grid(pool, name_of, kind)) for name_of, title in TITLES.items()]
+        for name, pool in facts["pools"].items()
+    }
+    return page.from_string(text).render(
+        facts=facts, label=label, bars=_pool_bars(facts, label), parts=_parts(facts), grids=grids
+    )
+
+
+def number(value: float | None) -> str:
+    """Four digits that matter, without the leading zero of a share; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if abs(value) < 1:
+        return f"{value:.4f}".replace("0.", ".", 1)
+    return f"{value:.{max(0, 3 - int(math.log10(abs(value))))}f}"
+
+
+def _label(facts: Mapping[str, Any]) -> str:
+    """The metric the bars show: recall@10, or the first recall there is."""
+    named = [m for pool in facts["pools"].values() for m in pool["metrics"] if m[:7] == "recall@"]
+    return "recall@10" if "recall@10" in named or not named else named[0]
+
+
+def _pool_bars(facts: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
+    """One bar per pool that has questions."""
+    return _bars(
+        [
+            _bar(name, pool, label, pool["chance"][label])
+            for name, pool in facts["pools"].items()
+            if pool["questions"]
+        ]
+    )
+
+
+def _parts(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For the first pool that has questions, each way of slicing with a bar per part."""
+    label = _label(facts)
+    for name, pool in facts["pools"].items():
+        if pool["questions"]:
+            return [
+                {
+                    "title": f"{WAYS[way]}, pool {name}",
+                    "bars": _bars([_bar(part["part"], part, label) for part in parts]),
+                }
+                for way, parts in pool["slices"].items()
+            ]
+    return []
+
+
+def _bar(
+    name: str, told: Mapping[str, Any], label: str, chance: float | None = None
+) -> dict[str, Any]:
+    value, margin = told["metrics"][label], told["margins"][label]
+    ends = {"low": max(value - margin, 0), "high": value + margin}
+    given = {"name": name, "value": value, "margin": margin, "questions": told["questions"]}
+    return given | ends | {"chance": chance}
+
+
+def _bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows, and where on the page their numbers lie as shares of the longest."""
+    longest = max([max(row["high"], row["chance"] or 0) for row in rows] or [1.0]) or 1.0
+    for row in rows:
+        for key in ("value", "low", "high", "chance"):
+            row[f"{key}_at"] = None if row[key] is None else round(row[key] / longest, 4)
+    return list(rows)
+
+
+def _grid(
+    pool: Mapping[str, Any], wanted: str, kind: Callable[[str], str]
+) -> dict[str, Any] | None:
+    """The metrics of one kind, one row per measure and one column per k; None if there are none."""
+    names = [name for name in pool["metrics"] if kind(name) == wanted]
+    ks = list(dict.fromkeys(name.partition("@")[2] for name in names))
+    rows: dict[str, dict[str, Any]] = {}
+    for name in names:
+        measure, _, k = name.partition("@")
+        rows.setdefault(measure, {})[k] = {
+            "value": pool["metrics"][name],
+            "margin": pool["margins"].get(name),
+            "chance": pool["chance"].get(name),
+        }
+    return {"ks": ks, "rows": rows} if names else None
