@@ -29,6 +29,12 @@ VARIANTS = {
         "softmax": {"objective": "softmax"},
         "binary": {"objective": "binary"},
         "few negatives": {"negatives": 4},
+        "ages": {"items": "both", "ages": 3, "cold_bonus": 0.3},
+    },
+    "mamba4rec": {
+        "": {},
+        "two layers": {"layers": 2, "dt_start": "blanket"},
+        "both": {"items": "both", "objective": "sampled"},
     },
     "item_knn": {"": {}, "near": {"neighbours": 3}},
     "popularity": {"": {}, "recent": {"half_life_s": 100.0}},

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from reelm.data import augment
@@ -30,11 +30,14 @@ class SequenceBatch:
     """What each place counts in the loss; None if all count alike."""
     part: Int[Tensor, "batch length"] | None = None
     """Places see only those of their own part; None if a row is one part."""
+    when: Float64[Tensor, "batch length"] | None = None
+    """When the next item was chosen, seconds since 1970; NaN where the log does not say."""
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """The same on another device."""
-        weight, part = (t if t is None else t.to(device) for t in (self.weight, self.part))
-        return SequenceBatch(self.history.to(device), self.next_item.to(device), weight, part)
+        rest = (self.weight, self.part, self.when)
+        moved = (t if t is None else t.to(device) for t in rest)
+        return SequenceBatch(self.history.to(device), self.next_item.to(device), *moved)
 
 
 def sequences(
@@ -76,6 +79,7 @@ def sequences(
             _taken(data.item, where.source + 1, where.real),
             _weights(data, where, size[rows], weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
+            torch.from_numpy(data.time[np.where(where.real, where.source + 1, 0)]),
         )
 
 

@@ -7,6 +7,7 @@ from reelm import registry
 MODELS = {
     "content": "reelm.models.content:Content",  # cosine of frozen features with the history
     "item_knn": "reelm.models.item_knn:ItemKNN",  # items watched by the same people
+    "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history
     "popularity": "reelm.models.popularity:Popularity",  # counts; the floor to beat
     "sasrec": "reelm.models.sasrec:SASRec",  # causal self-attention over the history
 }

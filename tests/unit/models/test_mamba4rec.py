@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+
+from reelm import train
+from reelm.data.split import leave_last_two
+from reelm.evaluate import evaluate
+from reelm.models.blocks.mamba import Mamba, MambaShape
+from reelm.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
+
+
+@pytest.fixture(params=["mamba", "blanket"])
+def block(request) -> Mamba:
+    return Mamba(MambaShape(dim=20, state=5, conv=4, dt_start=request.param))
+
+
+def by_hand(block: Mamba, x: torch.Tensor) -> torch.Tensor:
+    """The block in float64, from the paper's equations, with torch's convolution and a loop."""
+    block, x = block.double(), x.double()
+    both = x @ block.enter.weight.T
+    u, gate = both[..., :40], both[..., 40:]
+    padded = torch.nn.functional.pad(u.transpose(1, 2), (3, 0))
+    u = torch.nn.functional.silu(block.conv(padded).transpose(1, 2))
+    low, b, c = (u @ block.select.weight.T).split([2, 5, 5], dim=-1)
+    dt = torch.nn.functional.softplus(block.step_length(low))
+    h, out = torch.zeros(len(x), 40, 5, dtype=torch.double), []
+    for t in range(x.shape[1]):
+        decay = torch.exp(-dt[:, t, :, None] * block.log_rate.exp())
+        h = decay * h + dt[:, t, :, None] * b[:, t, None] * u[:, t, :, None]
+        out.append((h * c[:, t, None]).sum(-1) + block.skip * u[:, t])
+    return (torch.stack(out, 1) * torch.nn.functional.silu(gate)) @ block.leave.weight.T
+
+
+@torch.no_grad()
+def test_the_block_is_that_of_the_paper(block):
+    with torch.no_grad():
+        for p in block.parameters():
+            p.add_(0.1 * torch.randn_like(p))  # no value is special
+    x = torch.randn(3, 11, 20)
+    found = block(x)
+    torch.testing.assert_close(found.double(), by_hand(block, x), rtol=1e-4, atol=1e-5)
+
+
+def test_how_it_starts():
+    torch.manual_seed(0)
+    block = Mamba(MambaShape(dim=64, state=32))
+    steps = torch.nn.functional.softplus(block.step_length.bias)
+    assert steps.min() > 0.99e-3 and steps.max() < 1.01e-1
+    assert steps.log().mean().item() == pytest.approx(math.log(1e-2), abs=0.4)
+    torch.testing.assert_close(block.log_rate.exp(), torch.arange(1.0, 33).repeat(128, 1))
+    assert (block.skip == 1).all()
+    blanket = Mamba(MambaShape(dim=64, state=32, dt_start="blanket"))
+    assert not blanket.step_length.bias.any()
+    assert blanket.step_length.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert blanket.enter.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert block.enter.weight.std().item() == pytest.approx((3 * 64) ** -0.5, rel=0.05)
+
+
+def test_the_paper_s_number_of_weights(two_tastes):
+    """38,784 in the block and 33,088 in the feed-forward network, with dim 64, norms apart."""
+    layer = Mamba4Rec(Mamba4RecConfig(), two_tastes).layers[0]
+    assert sum(p.numel() for p in layer.mamba.parameters()) == 38_784
+    forward = [*layer.wide.parameters(), *layer.narrow.parameters()]
+    assert sum(p.numel() for p in forward) == 33_088
+
+
+@torch.no_grad()
+def test_a_place_sees_nothing_of_what_comes_after(block):
+    x = torch.randn(2, 12, 20)
+    changed = x.clone()
+    changed[:, 7:] = torch.randn(2, 5, 20)
+    torch.testing.assert_close(block(x)[:, :7], block(changed)[:, :7])
+    assert not torch.allclose(block(x)[:, 7:], block(changed)[:, 7:])
+
+
+@torch.no_grad()
+def test_parts_of_a_row_do_not_see_each_other(block):
+    """Neither through the state nor through the convolution's window."""
+    x = torch.randn(2, 12, 20)
+    part = torch.tensor([[0] * 5 + [1] * 7, [0] * 1 + [1] * 2 + [0] * 9])
+    found = block(x, part)
+    torch.testing.assert_close(found[:1, 5:], block(x[:1, 5:]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[1:, 1:3], block(x[1:, 1:3]), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found[:1, 5:], block(x)[:1, 5:])
+
+
+@torch.no_grad()
+def test_step_by_step_it_gives_what_it_gives_at_once(block):
+    x = torch.randn(2, 12, 20)
+    whole, state = block(x), block.begin(2)
+    for t in range(12):
+        y, state = block.step(x[:, t], state)
+        torch.testing.assert_close(y, whole[:, t], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_user_read_item_by_item_scores_as_one_read_at_once(two_tastes, layers):
+    model = Mamba4Rec(Mamba4RecConfig(layers=layers, dim=16, state=4), two_tastes).eval()
+    history = torch.randint(1, 13, (3, 9))
+    history[1, :4] = 0  # somebody who came later
+    state = model.begin(3)
+    with torch.inference_mode():
+        for t in range(9):
+            state, scores = model.advance(state, history[:, t])
+            right = model.score(torch.arange(3), history[:, : t + 1])
+            here = history[:, t] != 0
+            torch.testing.assert_close(scores[here], right[here], rtol=1e-4, atol=1e-6)
+
+
+def test_an_item_that_is_none_leaves_a_user_as_before(two_tastes):
+    model = Mamba4Rec(Mamba4RecConfig(dim=16, state=4), two_tastes).eval()
+    state, before = model.advance(model.begin(2), torch.tensor([3, 4]))
+    state, after = model.advance(state, torch.tensor([0, 5]))
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+
+
+def test_low_precision_hardly_changes_it(two_tastes):
+    model = Mamba4Rec(Mamba4RecConfig(dim=16, state=4), two_tastes).eval()
+    history = torch.randint(1, 13, (3, 9))
+    right = model.score(torch.arange(3), history)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.score(torch.arange(3), history)
+    torch.testing.assert_close(found.float(), right, rtol=0.1, atol=0.02)
+
+
+def test_learns_the_circle(two_tastes):
+    split = leave_last_two(two_tastes)
+    settings = Mamba4RecConfig(dim=32, state=8)
+    learn = train.TrainConfig(epochs=60, batch_size=24, learning_rate=0.01, patience=60)
+    run = train.fit(split, "mamba4rec", settings, learn)
+    assert evaluate(run, split.test, ("mixed",), (1,))["recall@1"] > 0.8
