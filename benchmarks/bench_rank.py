@@ -10,10 +10,10 @@ seconds, the quartiles, and the quotient to `evaluate` taken round by round.
   the whole catalogue by a dot product must do it.
 - evaluate: histories masked, exact ranks of the targets, metrics of each question; then with the
   lists judged too, and with targets ranked among 100 drawn videos too.
-- dense: how RecBole 1.2.1 goes about it, written anew from reading its trainer and collector: all
-  scores of a batch as one tensor, -inf where the history is, `torch.topk` over all items, and a
-  look-up of the hits in a tensor of the same size. Its default of 4096 scores a batch makes that
-  one user at a time for catalogues as large as this one; 256 at a time is measured beside it.
+- dense: how RecBole 1.2.1 goes about it, written anew and not called: all scores of a batch as
+  one tensor, -inf where the history is, `torch.topk` over all items, and a look-up of the hits in a
+  tensor of the same size. Its default of 4096 scores a batch makes that one user at a time for
+  catalogues as large as this one; 256 at a time is measured beside it.
 - faiss: the flat index, asked for k + history neighbours so that the history could be struck from
   them; the striking and the metrics are not counted. It runs in an environment of its own that is
   made under work/bench-envs by pip, and so only if asked for.

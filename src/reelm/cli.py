@@ -20,6 +20,7 @@ SECTIONS: dict[str, str] = {
     "split": "reelm.data.split:SplitConfig",
     "train": "reelm.train:TrainConfig",
     "evaluate": "reelm.evaluate:EvaluateConfig",
+    "compare": "reelm.compare:CompareConfig",
     "demo": "reelm.demo:DemoConfig",
     "engine": "reelm.serve.engine:EngineConfig",
     "tune": "reelm.tune:TuneConfig",
@@ -182,6 +183,10 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Run folder; the newest if none.")] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="name=folder of features for evaluate.diversity_by; repeatable."),
+    ] = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
@@ -192,9 +197,39 @@ def evaluate(
 
     folder = run or files.latest(work / "runs")
     chosen = _section("evaluate", _raw(settings, sets))
-    report = verb.test(runs.load(folder), sources.load(folder).read(), work, chosen)
+    more = {k: Path(v) for k, v in _pairs(features or [], "--features").items()}
+    found = sources.load(folder)
+    found = found.model_copy(update={"features": found.features | more})
+    report = verb.test(runs.load(folder), found.read(), work, chosen)
     typer.echo(verb.summary(report))
     _made(report)
+
+
+@app.command()
+def compare(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Which recommender; repeatable. Or in settings.")
+    ] = None,
+    catalog: Annotated[
+        list[str] | None,
+        typer.Option(help="Catalogue folder, or label=folder; repeatable. The newest if none."),
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
+    ] = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Train and test models on datasets with several seeds; say which differences are real."""
+    from reelm import compare as verb
+
+    more = _pairs(features or [], "--features")
+    raw = verb.completed(_raw(settings, sets), model or [], catalog or [], more, work)
+    chosen = [_section(name, raw) for name in ("compare", "train", "evaluate")]
+    folder = verb.compare(chosen[0], work, *chosen[1:])
+    typer.echo(verb.summary(folder))
+    _made(folder)
 
 
 @app.command()
