@@ -68,37 +68,63 @@ def _round_steps(top: float) -> list[float]:
     return [round(float(n * step), 10) for n in range(int(top / step) + 1)]
 
 
-def by_cost(table: str) -> dict[str, list[Curve]]:
+def by_cost(*tables: str) -> dict[str, list[Curve]]:
     """Validation by processor minutes, arm by arm."""
     found: dict[str, list[Curve]] = {}
-    for row in study.rows(table):
-        found.setdefault(row["arm"], []).append([(s / 60, v) for s, v in row["curve"]])
+    for table in tables:
+        for row in study.rows(table):
+            curve = [(s / 60, v) for s, v in row["curve"]]
+            found.setdefault(f"{_MODEL[table.split('_')[1]]}{row['arm']}", []).append(curve)
     return found
 
 
-def by_epoch(table: str) -> dict[str, list[Curve]]:
+def by_epoch(*tables: str) -> dict[str, list[Curve]]:
     """Validation by epoch, arm by arm."""
     found: dict[str, list[Curve]] = {}
-    for row in study.rows(table):
-        found.setdefault(row["arm"], []).append([(n + 1, v) for n, v in enumerate(row["curve"])])
+    for table in tables:
+        for row in study.rows(table):
+            curve = [(float(n + 1), v) for n, v in enumerate(row["curve"])]
+            found.setdefault(row["arm"], []).append(curve)
     return found
+
+
+_MODEL = {"sasrec": "sasrec, ", "mamba4rec": "", "reppad": ""}  # said before the arm
 
 
 def main() -> None:
     """Every plot whose table is there."""
+    measure = "validation NDCG@10"
     cost = "processor minutes, one core, training and validation"
-    wanted = [
-        ("paper_sasrec_ml1m", "SASRec on ML-1M, validation NDCG@10", cost, 0.165, by_cost),
-        ("paper_sasrec_beauty", "SASRec on Beauty, validation NDCG@10", cost, None, by_cost),
-        ("paper_mamba4rec_ml1m", "Mamba4Rec and SASRec on ML-1M, validation NDCG@10", cost, None, by_cost),
-        ("paper_reppad_beauty", "Eight arms on Beauty, validation NDCG@10", cost, None, by_cost),
-        ("initial_vectors_ml1m", "Initial vectors on ML-1M, validation NDCG@10", "epoch", None, by_epoch),
-        ("initial_vectors_beauty", "Initial vectors on Beauty, validation NDCG@10", "epoch", None, by_epoch),
-    ]  # fmt: skip
-    for table, title, x, line, read in wanted:
-        found = read(table)
+    plots = {
+        "curve_ml1m": (
+            by_cost("paper_sasrec_ml1m", "paper_mamba4rec_ml1m"),
+            f"MovieLens-1M, {measure}",
+            cost,
+            0.165,
+        ),
+        "curve_beauty": (
+            by_cost("paper_sasrec_beauty", "paper_mamba4rec_beauty"),
+            f"Amazon Beauty, {measure}",
+            cost,
+            None,
+        ),
+        "curve_reppad": (by_cost("paper_reppad_beauty"), f"Eight arms, {measure}", cost, None),
+        "curve_initial_ml1m": (
+            by_epoch("initial_vectors_ml1m"),
+            f"Initial vectors, MovieLens-1M, {measure}",
+            "epoch",
+            None,
+        ),
+        "curve_initial_beauty": (
+            by_epoch("initial_vectors_beauty"),
+            f"Initial vectors, Beauty, {measure}",
+            "epoch",
+            None,
+        ),
+    }
+    for name, (found, title, x, line) in plots.items():
         if found:
-            path = IMAGES / f"curve_{table}.svg"
+            path = IMAGES / f"{name}.svg"
             path.write_text(curves(title, found, x, line), encoding="utf-8")
             print(path)
 
