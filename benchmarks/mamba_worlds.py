@@ -7,7 +7,8 @@ for in order. `selective` is two Mamba blocks, `constant` the same blocks with d
 but the same at all places.
 long_range: one item of 200 says which item comes next, from `lag` places before it; all others are
 noise, and all histories end with the same item, so that neither popularity nor the newest item
-says anything. In training it stands 2 to `lag` places before, for the figure exactly `lag`. `mamba` and `blanket` are Mamba4Rec with the two starts of its step lengths.
+says anything. Training begins with short histories; for the figure it is exactly `lag`. `mamba` and
+`blanket` are Mamba4Rec with the two starts of its step lengths.
 
 Nothing is tuned on what is reported: data are drawn anew at each step, and for the figure again.
 """
@@ -78,18 +79,20 @@ def learn_copying(arm: str, settings: argparse.Namespace) -> Iterator[dict[str, 
     model = Copier({"selective": Mamba, "constant": Constant}[arm], 64, 2)
     adam = torch.optim.Adam(model.parameters(), lr=settings.copy_rate, betas=(0.9, 0.98))
     wanted, steps = settings.wanted, settings.copy_steps
-    spent = time.process_time()
+    spent, length = time.process_time(), float(wanted)
     for step in range(1, steps + 1):
-        # shorter at first: what is learned of order among less noise holds among more
-        length = int(wanted + (settings.length - wanted) * min(1.0, 1.5 * step / steps))
-        tokens, asked = copying(64, length, wanted)
-        loss = F.cross_entropy(model(tokens)[:, -wanted:].flatten(0, 1), asked.flatten())
+        tokens, asked = copying(settings.batch, int(length), wanted)
+        said = model(tokens)[:, -wanted:]
+        loss = F.cross_entropy(said.flatten(0, 1), asked.flatten())
         _move(model, adam, loss, step, steps)
+        # among more noise as soon as it is right among less: order is learned on short sequences
+        if (said.argmax(-1) == asked).float().mean() > settings.enough:
+            length = min(settings.length, 1.03 * length + 0.1)
         if step % settings.every == 0 or step == steps:
             with torch.no_grad():
                 tokens, asked = copying(512, settings.length, wanted)
                 right = (model(tokens)[:, -wanted:].argmax(-1) == asked).float().mean().item()
-            yield {"step": step, "accuracy": right, "loss": loss.item(),
+            yield {"step": step, "accuracy": right, "loss": loss.item(), "reached": int(length),
                    "cpu_s": time.process_time() - spent}  # fmt: skip
 
 
@@ -142,7 +145,9 @@ def learn_long_range(arm: str, settings: argparse.Namespace) -> Iterator[dict[st
     adam = torch.optim.Adam(model.parameters(), lr=settings.range_rate)
     spent = time.process_time()
     for step in range(1, steps + 1):
-        items, answer = histories(settings.batch, length, 2, lag)
+        # at first it is near and histories are short: to keep it longer is then a small step
+        most = int(2 + (lag - 2) * min(1.0, 1.5 * step / steps))
+        items, answer = histories(64, 2 * most, 2, most)
         target = torch.zeros_like(items)
         target[:, -1] = row[answer]
         loss = model.train().loss(SequenceBatch(row[items], target))["softmax"]
@@ -170,9 +175,10 @@ def main() -> None:
     parser.add_argument("--arm")
     parser.add_argument("--wanted", type=int, default=16, help="tokens to copy")
     parser.add_argument("--length", type=int, default=256, help="places they stand among")
+    parser.add_argument("--batch", type=int, default=64, help="sequences to copy from at a time")
+    parser.add_argument("--enough", type=float, default=0.9, help="share right to go on to longer")
     parser.add_argument("--copy_steps", type=int, default=1500)
     parser.add_argument("--copy_rate", type=float, default=3e-3)
-    parser.add_argument("--batch", type=int, default=32, help="histories of long_range")
     parser.add_argument("--lag", type=int, default=100, help="places from the end")
     parser.add_argument("--range_steps", type=int, default=300)
     parser.add_argument("--range_rate", type=float, default=3e-3)

@@ -89,7 +89,7 @@ class MambaLayer(nn.Module):
         return self._finish(x, mixed), state
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        mixed = self.dropout(mixed)
+        mixed = self.dropout(mixed).float()  # what is added up stays precise under autocast
         hidden = self.norm_mamba(mixed if self.alone else mixed + x)
         wide = self.dropout(F.gelu(self.wide(hidden)))
         return self.norm_forward(hidden + self.dropout(self.narrow(wide)))

@@ -1,9 +1,13 @@
 import math
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from reelm import train
+from reelm.data.batches import SequenceBatch
+from reelm.data.dataset import Dataset
 from reelm.data.split import leave_last_two
 from reelm.evaluate import evaluate
 from reelm.models.blocks.mamba import Mamba, MambaShape
@@ -131,3 +135,40 @@ def test_learns_the_circle(two_tastes):
     learn = train.TrainConfig(epochs=60, batch_size=24, learning_rate=0.01, patience=60)
     run = train.fit(split, "mamba4rec", settings, learn)
     assert evaluate(run, split.test, ("mixed",), (1,))["recall@1"] > 0.8
+
+
+KINDS = 8
+
+
+def memory(batch: int, most: int, least: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Histories twice as long as `most`: an item 1..8, `least` to `most` places before the end,
+    says which of 9..16 comes next; item 17 ends all of them and 18..37 say nothing."""
+    decides = torch.randint(1, KINDS + 1, (batch,))
+    items = torch.randint(2 * KINDS + 2, 38, (batch, 2 * most))
+    lag = torch.randint(least, most + 1, (batch, 1))
+    items.scatter_(1, 2 * most - lag, decides[:, None])
+    items[:, -1] = 2 * KINDS + 1
+    return items, decides + KINDS
+
+
+@pytest.mark.slow
+def test_remembers_one_item_among_noise_for_fifty_places():
+    """Popularity and the newest item are at chance, 1 in 8."""
+    ids = [f"v{v:02d}" for v in range(1, 38)]
+    watched = {"user_id": "u", "event": "watch", "value": 1.0}
+    events = pl.DataFrame({"video_id": ids, "timestamp": np.arange(37.0)})
+    whole = Dataset.build(events.with_columns(**{n: pl.lit(v) for n, v in watched.items()}))
+    model = Mamba4Rec(Mamba4RecConfig(dropout=0, state=16), whole)
+    adam = torch.optim.Adam(model.parameters(), lr=4e-3)
+    for step in range(150):
+        items, answer = memory(64, 2 + min(48, step // 2))
+        target = torch.zeros_like(items)
+        target[:, -1] = answer
+        loss = model.loss(SequenceBatch(items, target))["softmax"]
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    items, answer = memory(256, 50, 50)
+    with torch.inference_mode():
+        best = model.eval().score(torch.arange(256), items)[:, 1:].argmax(1) + 1
+    assert (best == answer).float().mean() > 0.9

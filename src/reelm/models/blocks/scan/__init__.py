@@ -94,7 +94,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator's
         *tensors, kept = ctx.saved_tensors
         with torch.autocast(above[0].device.type, enabled=False):
             slopes = ctx.engine.backward(tuple(tensors), kept, above, ctx.chunk)

@@ -1,8 +1,8 @@
 """The scan on a CPU, compiled by numba the first time and kept on disk from then on.
 
 The backward pass starts from the state kept before each chunk and finds the others again, so that
-besides inputs, outputs and slopes only those states need room. Compiling takes some five seconds
-once per machine; loading what was compiled takes half a second per process.
+besides inputs, outputs and slopes only those states need room. Compiling takes some ten processor
+seconds once per machine; loading what was compiled takes half a second per process.
 """
 
 import math

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import extending, njit, types
 
 WIDTH = 128  # fewer lanes make loops so short that entering them costs more than running them
 
@@ -37,8 +36,10 @@ DECAY, BEFORE = 0, 2  # per place: two dimensions of each
 # Sums may be reordered and products fused; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
+intrinsic: Any = extending.intrinsic  # its type does not tell that it takes an argument away
+
 Arrays = tuple[np.ndarray, ...]
-Two = tuple[float, float, float, float]
+Two = tuple[Any, Any, Any, Any]
 """Of one place and two dimensions of the state: b of the first and second, c of both."""
 Item = tuple[int, int, int, int]
 """Row of the batch, number of the block of channels, its first channel, and how many there are."""
@@ -75,7 +76,7 @@ def as_bits(typing: Any, x: Any) -> Any:
 
 
 @partial(quick, fastmath={"contract", "nsz"})  # reordered sums would undo the rounding
-def power(x: float) -> float:
+def power(x: Any) -> Any:
     """2**x for x <= 0; 0 below 2**-126."""
     x = LOWEST if x < LOWEST else x
     shifted = x + ROUND
@@ -93,10 +94,12 @@ def item_at(number: int, channels: int) -> Item:
 
 
 @quick
-def clear(dims: np.ndarray, rows: np.ndarray) -> None:
-    """No trace of the item before, in lanes that this one does not fill."""
-    dims[:] = ZERO
-    rows[:] = ZERO
+def clear(lanes: np.ndarray) -> None:
+    """Zeros everywhere: no trace of the item before, in lanes that the next does not fill."""
+    for n in range(lanes.shape[0]):
+        for axis in range(lanes.shape[1]):
+            for i in range(WIDTH):
+                lanes[n, axis, i] = ZERO
 
 
 @quick
@@ -126,12 +129,12 @@ def advance(dims: np.ndarray, rows: np.ndarray, now: Two, n: int) -> None:
     """Two dimensions of the state one step on, and what they add to the output."""
     b0, b1, c0, c1 = now
     for i in range(WIDTH):
-        step, drive = rows[STEP, i], rows[DRIVE, i]
+        step, drive = rows[0, STEP, i], rows[0, DRIVE, i]
         first = power(step * dims[n, RATE, i]) * dims[n, STATE, i] + b0 * drive
         second = power(step * dims[n + 1, RATE, i]) * dims[n + 1, STATE, i] + b1 * drive
         dims[n, STATE, i] = first
         dims[n + 1, STATE, i] = second
-        rows[OUT, i] += c0 * first + c1 * second
+        rows[0, OUT, i] += c0 * first + c1 * second
 
 
 @quick
@@ -140,12 +143,14 @@ def place(given: Arrays, item: Item, t: int, dims: np.ndarray, rows: np.ndarray)
     u, dt, b, c, d, reset = given
     row, _, low, width = item
     if reset[row, t]:
-        dims[:, STATE] = ZERO
+        for n in range(len(dims)):
+            for i in range(WIDTH):
+                dims[n, STATE, i] = ZERO
     for i in range(width):
         x = u[row, t, low + i]
-        rows[STEP, i] = dt[row, t, low + i]
-        rows[DRIVE, i] = rows[STEP, i] * x
-        rows[OUT, i] = d[low + i] * x
+        rows[0, STEP, i] = dt[row, t, low + i]
+        rows[0, DRIVE, i] = rows[0, STEP, i] * x
+        rows[0, OUT, i] = d[low + i] * x
     for n in range(0, len(dims), 2):
         advance(dims, rows, two(b[row, t], c[row, t], n), n)
 
@@ -156,12 +161,13 @@ def forward(given: Arrays, found: Arrays, items: tuple[int, int], every: int) ->
     u, dt, a, b, c, d, start, reset = given
     y, kept, last = found
     dims = np.zeros((len(a), 2, WIDTH), np.float32)
-    rows = np.zeros((3, WIDTH), np.float32)
+    rows = np.zeros((1, 3, WIDTH), np.float32)
     for number in range(items[0], items[1]):
         item = item_at(number, u.shape[2])
         row, _, low, width = item
         if width < WIDTH:
-            clear(dims, rows)
+            clear(dims)
+            clear(rows)
         fetch(a, item, dims, RATE)
         fetch(start[row], item, dims, STATE)
         for t in range(u.shape[1]):
@@ -169,7 +175,7 @@ def forward(given: Arrays, found: Arrays, items: tuple[int, int], every: int) ->
                 store(dims, STATE, kept[row, t // every], item)
             place((u, dt, b, c, d, reset), item, t, dims, rows)
             for i in range(width):
-                y[row, t, low + i] = rows[OUT, i]
+                y[row, t, low + i] = rows[0, OUT, i]
         store(dims, STATE, last[row], item)
 
 
@@ -220,28 +226,40 @@ def step_back(scratch: Arrays, now: Two, q: int, n: int) -> Two:
 
 
 @quick
-def load(given: Arrays, item: Item, start: int, steps: int, scratch: Arrays) -> None:
-    """The places of a chunk into `rows`, zeros into `sums`."""
+def load(given: Arrays, item: Item, span: tuple[int, int], scratch: Arrays) -> None:
+    """The places of a chunk into `rows`, zeros into `sums`; a span is a start and a length."""
     u, dt, from_y = given
     row, _, low, width = item
     _, rows, _, sums = scratch
-    for q in range(steps):
+    for q in range(span[1]):
+        t = span[0] + q
         for i in range(width):
-            rows[q, STEP, i] = dt[row, start + q, low + i]
-            rows[q, DRIVE, i] = rows[q, STEP, i] * u[row, start + q, low + i]
-            rows[q, ABOVE, i] = from_y[row, start + q, low + i]
+            rows[q, STEP, i] = dt[row, t, low + i]
+            rows[q, DRIVE, i] = rows[q, STEP, i] * u[row, t, low + i]
+            rows[q, ABOVE, i] = from_y[row, t, low + i]
             sums[q, TO_DRIVE, i] = ZERO
             sums[q, TO_STEP, i] = ZERO
 
 
 @quick
-def through(given: Arrays, found: Arrays, start: int, steps: int, scratch: Arrays) -> None:
-    """A chunk forward and back again, for all dimensions; `given` are those of one row."""
-    b, c, reset = given
-    to_b, to_c, kept = found
+def recall(kept: np.ndarray, item: Item, n: int, past: np.ndarray) -> None:
+    """Two dimensions of the state before a chunk."""
+    for i in range(item[3]):
+        past[0, BEFORE, i] = kept[n, item[2] + i]
+        past[0, BEFORE + 1, i] = kept[n + 1, item[2] + i]
+
+
+@quick
+def through(
+    given: Arrays, found: Arrays, item: Item, span: tuple[int, int], scratch: Arrays
+) -> None:
+    """A chunk forward and back again, for all dimensions; arrays are those of the item's row."""
+    b, c, reset, kept = given
+    to_b, to_c = found
     dims, rows, past, _ = scratch
+    start, steps = span
     for n in range(0, len(dims), 2):
-        past[0, BEFORE : BEFORE + 2, : kept.shape[1]] = kept[n : n + 2]
+        recall(kept, item, n, past)
         for q in range(steps):
             t = start + q
             rebuild(dims, rows, past, two(b[t], c[t], n), (q, n, reset[t]))
@@ -252,19 +270,20 @@ def through(given: Arrays, found: Arrays, start: int, steps: int, scratch: Array
 
 
 @quick
-def unload(given: Arrays, found: Arrays, item: Item, start: int, part: Arrays) -> None:
+def unload(
+    given: Arrays, found: Arrays, item: Item, span: tuple[int, int], scratch: Arrays
+) -> None:
     """The slopes of a chunk's places by u and dt, and what they add to those by d."""
     u, d = given
     to_u, to_dt, to_d = found
     row, _, low, width = item
-    rows, sums = part
-    for q in range(len(rows)):
+    _, rows, _, sums = scratch
+    for q in range(span[1]):
+        t = span[0] + q
         for i in range(width):
-            x, drive = u[row, start + q, low + i], sums[q, TO_DRIVE, i]
-            to_u[row, start + q, low + i] = (
-                drive * rows[q, STEP, i] + d[low + i] * rows[q, ABOVE, i]
-            )
-            to_dt[row, start + q, low + i] = drive * x + sums[q, TO_STEP, i] * C[0]
+            x, drive = u[row, t, low + i], sums[q, TO_DRIVE, i]
+            to_u[row, t, low + i] = drive * rows[q, STEP, i] + d[low + i] * rows[q, ABOVE, i]
+            to_dt[row, t, low + i] = drive * x + sums[q, TO_STEP, i] * C[0]
             to_d[row, low + i] += rows[q, ABOVE, i] * x
 
 
@@ -284,26 +303,18 @@ def backward(given: Arrays, found: Arrays, items: tuple[int, int], every: int) -
     scratch = (dims, rows, past, sums)
     for number in range(items[0], items[1]):
         item = item_at(number, u.shape[2])
-        row, block, low, width = item
+        row, block, _, width = item
+        clear(dims)
         if width < WIDTH:
-            clear(dims, rows)
-            past[:] = ZERO
+            clear(rows)
+            clear(past)
         fetch(a, item, dims, RATE)
         fetch(from_last[row], item, dims, CARRY)
-        dims[:, TO_RATE] = ZERO
-        for chunk in range((length + every - 1) // every - 1, -1, -1):
-            start = chunk * every
-            steps = min(every, length - start)
-            load((u, dt, from_y), item, start, steps, scratch)
-            known = kept[row, chunk, :, low : low + width]
-            through(
-                (b[row], c[row], reset[row]),
-                (to_b[block, row], to_c[block, row], known),
-                start,
-                steps,
-                scratch,
-            )
-            part = (rows[:steps], sums[:steps])
-            unload((u, d), (to_u, to_dt, to_d), item, start, part)
+        for start in range((length - 1) // every * every, -1, -every):
+            span = (start, min(every, length - start))
+            load((u, dt, from_y), item, span, scratch)
+            shared = (b[row], c[row], reset[row], kept[row, start // every])
+            through(shared, (to_b[block, row], to_c[block, row]), item, span, scratch)
+            unload((u, d), (to_u, to_dt, to_d), item, span, scratch)
         store(dims, TO_RATE, to_a[row], item)
         store(dims, CARRY, to_start[row], item)
