@@ -103,7 +103,8 @@ class State:
         self.step, self.steps = self.step + 1, self.steps + 1
         if self.mean:
             share = min(self.config.average, self.steps / (self.steps + 10))
-            torch._foreach_lerp_(self.mean, [p.detach() for p in self.weights], 1 - share)
+            own = [p.detach() for p in self.weights]
+            torch._foreach_lerp_(self.mean, own, 1 - share)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -58,9 +58,7 @@ def test_some_videos_do_without_their_learned_vector_while_training(two_tastes):
         model.vectors.content.eval()
         model.vectors.id.weight.fill_(9.0)
         kept = (model.vectors(torch.arange(1, 13).repeat(20)) > 4).all(1).view(20, 12)
-        shares = [
-            (model.vectors(torch.arange(1, 13)) > 4).all(1).float().mean() for _ in range(50)
-        ]
+        shares = [(model.vectors(torch.arange(1, 13)) > 4).all(1).float().mean() for _ in range(50)]
     assert (kept == kept[0]).all()  # one draw per video and step, not one per place
     assert 0.35 < torch.stack(shares).mean() < 0.65
 

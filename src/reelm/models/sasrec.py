@@ -78,7 +78,8 @@ class Attention(nn.Module):
             asked = F.linear(query, weight[:dim], bias[:dim])
             made = torch.cat([asked, F.linear(x, weight[dim:], bias[dim:])], dim=-1)
         heads = made.unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
-        mixed = causal_attention(*heads.unbind(2), part)
+        asked, keys, values = heads.unbind(2)
+        mixed = causal_attention(asked, keys, values, part)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

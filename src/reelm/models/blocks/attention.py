@@ -74,7 +74,7 @@ class _Tiled(torch.autograd.Function):
             weight, slope = weights[tile], above_rows[tile]
             torch.bmm(weight.transpose(1, 2), slope, out=by_value[tile])
             to_weight = torch.bmm(slope, value[tile].transpose(1, 2))
-            by_score = torch._softmax_backward_data(to_weight, weight, -1, weight.dtype)
+            by_score = torch.ops.aten._softmax_backward_data(to_weight, weight, -1, weight.dtype)
             by_score.mul_(scale)
             torch.bmm(by_score, key[tile], out=by_query[tile])
             torch.bmm(by_score.transpose(1, 2), query[tile], out=by_key[tile])
