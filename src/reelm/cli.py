@@ -9,27 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from reelm import __version__, config
-from reelm.errors import ConfigError, ReelmError, UnknownName
+from reelm.errors import ConfigError, ReelmError
+from reelm.sections import SECTIONS, settings_class
 
-SECTIONS: dict[str, str] = {
-    "world": "reelm.world:WorldConfig",
-    "ingest": "reelm.ingest:IngestConfig",
-    "annotate": "reelm.annotate:AnnotateConfig",
-    "encode": "reelm.encode:EncodeConfig",
-    "dataset": "reelm.data.dataset:DatasetConfig",
-    "split": "reelm.data.split:SplitConfig",
-    "train": "reelm.train:TrainConfig",
-    "evaluate": "reelm.evaluate:EvaluateConfig",
-    "compare": "reelm.compare:CompareConfig",
-    "demo": "reelm.demo:DemoConfig",
-    "engine": "reelm.serve.engine:EngineConfig",
-    "tune": "reelm.tune:TuneConfig",
-    "size": "reelm.tune.model:SizeConfig",
-    "vision": "reelm.tune.vision:VisionConfig",
-    "language": "reelm.tune.language:LanguageConfig",
-}
-"""Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
-PLURALS = ("models", "backends", "encoders")
+__all__ = ["SECTIONS", "app", "main", "settings_class"]
 
 app = typer.Typer(
     name="reelm",
@@ -47,6 +30,9 @@ Set = Annotated[
 ]
 CatalogOption = Annotated[
     Path | None, typer.Option(help="Catalogue folder; the newest one if not given.")
+]
+FeaturesOption = Annotated[
+    list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
 ]
 
 
@@ -150,11 +136,30 @@ def encode(
 
 
 @app.command()
+def export(
+    format: Annotated[str, typer.Argument(help="recbole or mmrec.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; work/export/<format>.")] = None,
+    features: FeaturesOption = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write interactions, split and features in the files of another library."""
+    from reelm import export as verb
+
+    raw = _raw(settings, sets)
+    found = _sources(raw, catalog, features, work)
+    folder = out or work / "export" / format
+    verb.export_folders(format, found, _section("export", raw), folder)
+    typer.echo(verb.summary(folder))
+    _made(folder)
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
-    features: Annotated[
-        list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
-    ] = None,
+    features: FeaturesOption = None,
     notes: Annotated[
         list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
     ] = None,
@@ -164,17 +169,11 @@ def train(
     sets: Set = None,
 ) -> None:
     """Fit a recommender on the training part of a catalogue's log."""
-    from reelm import files, models, sources
+    from reelm import models
     from reelm import train as verb
 
     raw = _raw(settings, sets)
-    found = sources.Sources(
-        catalog=catalog or files.latest(work / "catalog"),
-        features={k: Path(v) for k, v in _pairs(features or [], "--features").items()},
-        notes=tuple(notes or ()),
-        dataset=_section("dataset", raw),
-        split=_section("split", raw),
-    )
+    found = _sources(raw, catalog, features, work, tuple(notes or ()))
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
     _made(verb.train_run(found.read(), model, chosen, _section("train", raw), work, found))
@@ -214,9 +213,7 @@ def compare(
         list[str] | None,
         typer.Option(help="Catalogue folder, or label=folder; repeatable. The newest if none."),
     ] = None,
-    features: Annotated[
-        list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
-    ] = None,
+    features: FeaturesOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
@@ -329,21 +326,6 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def settings_class(name: str) -> tuple[Any, str]:
-    """The class of settings called `name` and the section it is read from."""
-    if name in SECTIONS:
-        module, _, owner = SECTIONS[name].partition(":")
-        return getattr(import_module(module), owner), name
-    for plural in PLURALS:
-        table = import_module(f"reelm.{plural}")
-        if name in getattr(table, plural.upper()):
-            return table.find(name).Config, plural.removesuffix("s")
-    known = [*SECTIONS]
-    for plural in PLURALS:
-        known += getattr(import_module(f"reelm.{plural}"), plural.upper())
-    raise UnknownName("settings", name, known)
-
-
 def _raw(path: Path | None, sets: list[str] | None, **given: dict[str, Any]) -> dict[str, Any]:
     """File, then options, then --set; the later wins."""
     raw = config.read(path)
@@ -366,6 +348,24 @@ def _catalog(folder: Path | None, work: Path) -> Any:
     from reelm.data.tables import read_catalog
 
     return read_catalog(folder or files.latest(work / "catalog"))
+
+
+def _sources(
+    raw: dict[str, Any],
+    catalog: Path | None,
+    features: list[str] | None,
+    work: Path,
+    notes: tuple[Path, ...] = (),
+) -> Any:
+    from reelm import files, sources
+
+    return sources.Sources(
+        catalog=catalog or files.latest(work / "catalog"),
+        features={k: Path(v) for k, v in _pairs(features or [], "--features").items()},
+        notes=notes,
+        dataset=_section("dataset", raw),
+        split=_section("split", raw),
+    )
 
 
 def _pairs(texts: list[str], option: str) -> dict[str, str]:

@@ -18,7 +18,9 @@ from reelm.formats.base import QUARANTINE, Format, ReadOptions, Tables
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
-STAGE, VERSION = "ingest", 1
+STAGE, VERSION = "ingest", 2
+WRITTEN = pl.Schema(dict.fromkeys(("user_id", "video_id", "event", "split"), pl.String))
+"""Columns of events that are numbered in memory and text in the file."""
 
 
 class IngestConfig(Config):
@@ -71,10 +73,11 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
     videos, faults = _examined(_all_videos(tables, config.licence), work, config)
     events, unmeasured = _measured(tables.events, videos)
     if not videos.height:
-        raise BadData(f"{source}: not one good row; {_reasons(tables.quarantine)}")
+        why = _reasons(tables.quarantine) or "there is a header and no row"
+        raise BadData(f"{source}: not one good row; {why}")
     quarantine = pl.concat([tables.quarantine, unmeasured, faults])
     _write(folder, "videos", videos)
-    _write(folder, "events", events)
+    _write(folder, "events", events.lazy().cast(WRITTEN))
     _write(folder, "quarantine", quarantine)
     if tables.users is not None:
         _write(folder, "users", tables.users)
@@ -84,15 +87,18 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
         folder, stage=STAGE, version=VERSION, key=key, settings=settings, inputs=inputs,
         rows=_counts(tables, videos, events), failed=quarantine.height,
         reasons=_reasons(quarantine), mapping=dict(tables.mapping),
-        features=sorted(tables.features), **meter.read(),
+        features=sorted(tables.features), unused=list(tables.unused), **meter.read(),
     )  # fmt: skip
 
 
 def summary(folder: Path) -> str:
-    """What came in, for people: counts, the mapping of columns, and what was set aside and why."""
+    """What came in, for people: counts, the mapping of columns, columns that were taken for
+    nothing, and what was set aside and why."""
     facts = files.manifest(folder)
     lines = [f"{name.replace('_', ' ')}: {count:,}" for name, count in facts["rows"].items()]
     lines += [f"{ours} <- {theirs}" for ours, theirs in facts["mapping"].items()]
+    if facts.get("unused"):
+        lines.append(f"not used: {', '.join(facts['unused'])}")
     lines += [f"set aside: {count:,} {reason}" for reason, count in facts["reasons"].items()]
     return "\n".join(lines)
 
@@ -115,7 +121,7 @@ def _stamp(path: Path) -> str:
 
 def _all_videos(tables: Tables, licence: str | None) -> pl.DataFrame:
     """Videos of the source, then those that only the log knows, in the order of their events."""
-    seen = tables.events.select(pl.col("video_id").unique(maintain_order=True))
+    seen = tables.events.select(pl.col("video_id").unique(maintain_order=True).cast(pl.String))
     known = tables.videos.with_columns(pl.col("licence").fill_null(pl.lit(licence, pl.String)))
     unknown = seen.join(known, on="video_id", how="anti", maintain_order="left")
     return pl.concat([known, unknown], how="diagonal")
@@ -147,13 +153,13 @@ def _measured(events: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame,
     """Portions of watches that the log gives in seconds; those of unknown length set aside."""
     if "watch_s" not in events.columns:
         return events, pl.DataFrame(schema=QUARANTINE)
-    lengths = videos.select("video_id", "duration_s")
+    lengths = videos.select(pl.col("video_id").cast(events["video_id"].dtype), "duration_s")
     joined = events.join(lengths, on="video_id", how="left", maintain_order="left")
     share = pl.when(pl.col("duration_s") > 0).then(pl.col("watch_s") / pl.col("duration_s"))
     joined = joined.with_columns(pl.coalesce("value", share).alias("value"))
     lost = joined.filter(pl.col("value").is_null()).select(
         table=pl.lit("events"),
-        id="user_id",
+        id=pl.col("user_id").cast(pl.String),
         place=pl.lit("event ") + pl.col("order").cast(pl.String),
         reason=pl.lit("no portion"),
         detail=pl.lit("the log gives seconds, and the video's length is not known"),
@@ -162,9 +168,9 @@ def _measured(events: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame,
     return good, lost.cast(QUARANTINE)
 
 
-def _write(folder: Path, name: str, table: pl.DataFrame) -> None:
+def _write(folder: Path, name: str, table: pl.DataFrame | pl.LazyFrame) -> None:
     with files.atomic(folder / f"{name}.parquet") as tmp:
-        table.write_parquet(tmp)
+        table.lazy().sink_parquet(tmp)
 
 
 def _write_feature(

@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int8, Int32, Int64
 from pydantic import Field
 
 from reelm import files
 from reelm.config import Config
 from reelm.data.dataset import SPLITS, Dataset
+from reelm.data.packing import offsets
 from reelm.errors import BadData, ConfigError
 
 Rows = Int64[np.ndarray, "questions"]
@@ -21,12 +22,12 @@ Mask = Bool[np.ndarray, "interactions"]
 class SplitConfig(Config):
     """Section [split]: what is held out."""
 
-    name: Literal["auto", "leave_last_two", "global_time", "given", "cold_item"] = "auto"
+    name: Literal["auto", "leave_last_two", "global_time", "given", "cold_item", "random"] = "auto"
     """auto: the source's own split if it has one, else global_time where every interaction has a
     time, else leave_last_two."""
     valid_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of interactions (global_time) or of items (cold_item) held out to choose by. 0 with
-    global_time: each user's last training interaction is held out instead."""
+    """Share of interactions (global_time, random) or of items (cold_item) held out to choose by.
+    0 with global_time: each user's last training interaction is held out instead."""
     test_share: float = Field(default=0.1, gt=0, lt=1)
     """Share held out for the report."""
     valid_from: float | None = None
@@ -37,7 +38,7 @@ class SplitConfig(Config):
     """Train on the validation interactions too and choose by nothing: for models without
     choices, and for the last training of one whose choices were made."""
     seed: int = 0
-    """Of the draw of held-out items (cold_item)."""
+    """Of the draw of held-out items (cold_item) or interactions (random)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Questions:
             self.start[rows],
             self.stop[rows],
             self.target[_spread(self.target_offsets[:-1][rows], sizes)],
-            _offsets(sizes),
+            offsets(sizes),
         )
 
 
@@ -90,6 +91,8 @@ class Split:
     name: str
     before_test: Dataset
     """The interactions of train and of valid."""
+    label: Int8[np.ndarray, "interactions"] | None = None
+    """Where each interaction of the whole dataset went: 0 train, 1 valid, 2 test."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,7 +134,8 @@ def leave_last_two(data: Dataset, config: SplitConfig | None = None) -> Split:
 
     last = place == size[data.user] - 1
     known = keep(data, ~(held & last))
-    return Split(keep(data, ~held), ask(2), ask(1), "leave_last_two", known)
+    label = _labels(~held, held & last)
+    return Split(keep(data, ~held), ask(2), ask(1), "leave_last_two", known, label)
 
 
 def global_time(data: Dataset, config: SplitConfig | None = None) -> Split:
@@ -162,6 +166,7 @@ def global_time(data: Dataset, config: SplitConfig | None = None) -> Split:
         asked(data, seen, ~seen),
         "global_time",
         keep(data, seen),
+        _labels(train, ~seen),
     )
 
 
@@ -182,6 +187,7 @@ def given(data: Dataset, config: SplitConfig | None = None) -> Split:
         asked(data, ~at["test"], at["test"], empty=True),
         "given",
         keep(data, ~at["test"]),
+        data.split,
     )
 
 
@@ -191,8 +197,7 @@ def cold_item(data: Dataset, config: SplitConfig | None = None) -> Split:
     config = config or SplitConfig()
     watched = np.flatnonzero(data.counts)
     drawn = np.random.default_rng(config.seed).permutation(watched)
-    tests = round(config.test_share * len(watched))
-    valids = round(config.valid_share * len(watched))
+    tests, valids = _parts(len(watched), config)
     of = np.zeros(len(data.items), np.int8)
     of[drawn[:tests]], of[drawn[tests : tests + valids]] = SPLITS["test"], SPLITS["valid"]
     where = of[data.item]
@@ -203,6 +208,31 @@ def cold_item(data: Dataset, config: SplitConfig | None = None) -> Split:
         asked(data, train, where == SPLITS["test"]),
         "cold_item",
         keep(data, where != SPLITS["test"]),
+        where,
+    )
+
+
+def random(data: Dataset, config: SplitConfig | None = None) -> Split:
+    """Interactions drawn by chance, whenever they happened. A test question shows the user's
+    training and validation interactions, a validation question the training ones; users with
+    nothing to show are not asked.
+
+    Mind that a model sees what happened after the question, of the same user too: figures are
+    larger than a service would ever reach. For comparison with papers that split so.
+    """
+    config = config or SplitConfig()
+    drawn = np.random.default_rng(config.seed).permutation(len(data))
+    tests, valids = _parts(len(data), config)
+    test, valid = np.zeros(len(data), bool), np.zeros(len(data), bool)
+    test[drawn[:tests]], valid[drawn[tests : tests + valids]] = True, True
+    train = ~test & ~valid
+    return Split(
+        keep(data, train),
+        asked(data, train, valid),
+        asked(data, ~test, test),
+        "random",
+        keep(data, ~test),
+        _labels(train, test),
     )
 
 
@@ -211,6 +241,7 @@ SPLITTERS: dict[str, Callable[[Dataset, SplitConfig], Split]] = {
     "global_time": global_time,
     "given": given,
     "cold_item": cold_item,
+    "random": random,
 }
 
 
@@ -218,7 +249,7 @@ def keep(data: Dataset, mask: Mask) -> Dataset:
     """The interactions under `mask`; users, items and features stay as they are."""
     return replace(
         data,
-        offsets=_offsets(np.bincount(data.user[mask], minlength=len(data.users))),
+        offsets=offsets(np.bincount(data.user[mask], minlength=len(data.users))),
         item=data.item[mask],
         time=data.time[mask],
         value=data.value[mask],
@@ -241,14 +272,14 @@ def asked(data: Dataset, shown: Mask, held: Mask, empty: bool = False) -> Questi
     if not empty:
         new = new[counts[new // width] > 0]
     users, sizes = np.unique(new // width, return_counts=True)
-    offsets = _offsets(counts)
+    ends = offsets(counts)
     return Questions(
         users,
         data.item[shown],
-        offsets[:-1][users],
-        offsets[1:][users],
+        ends[:-1][users],
+        ends[1:][users],
         (new % width).astype(np.int32),
-        _offsets(sizes),
+        offsets(sizes),
     )
 
 
@@ -264,7 +295,36 @@ def _valid_is_last(data: Dataset, seen: Mask) -> Split:
         asked(data, seen, ~seen),
         "global_time",
         known,
+        _labels(_placed(seen, ~last), ~seen),
     )
+
+
+def _labels(train: Mask, test: Mask) -> Int8[np.ndarray, "interactions"]:
+    """The numbers of `SPLITS` for masks; what is neither is validation."""
+    label = np.full(len(train), SPLITS["valid"], np.int8)
+    label[train], label[test] = SPLITS["train"], SPLITS["test"]
+    return label
+
+
+def _placed(mask: Mask, inner: np.ndarray) -> Mask:
+    """`inner`, which speaks of the places under `mask` only, for all places."""
+    whole = np.zeros(len(mask), bool)
+    whole[mask] = inner
+    return whole
+
+
+def _parts(count: int, config: SplitConfig) -> tuple[int, int]:
+    """How many of `count` are for test and for validation.
+
+    Raises:
+        ConfigError: nothing would be left to learn from.
+    """
+    if config.test_share + config.valid_share >= 1:
+        raise ConfigError(
+            f"split.test_share {config.test_share} and split.valid_share {config.valid_share} "
+            "leave nothing to learn from; their sum must be below 1."
+        )
+    return round(config.test_share * count), round(config.valid_share * count)
 
 
 def _moment(data: Dataset, at: float | None, share: float) -> float:
@@ -279,16 +339,9 @@ def _natural(data: Dataset) -> str:
     return "global_time" if timed else "leave_last_two"
 
 
-def _offsets(sizes: np.ndarray) -> Int64[np.ndarray, "ends"]:
-    """Where parts of these sizes begin, and where the last one ends."""
-    offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    return offsets
-
-
 def _spread(start: np.ndarray, sizes: np.ndarray) -> Int64[np.ndarray, "places"]:
     """start[0], start[0] + 1, ... for sizes[0] places, then the same for start[1], and so on."""
-    inside = np.arange(int(sizes.sum())) - np.repeat(_offsets(sizes)[:-1], sizes)
+    inside = np.arange(int(sizes.sum())) - np.repeat(offsets(sizes)[:-1], sizes)
     return np.repeat(start, sizes) + inside
 
 

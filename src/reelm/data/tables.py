@@ -3,7 +3,9 @@
 Ids are still strings here. Each reader refuses a folder whose parts do not agree with each other.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from reelm.errors import BadData
 
 EVENT_COLUMNS = ("user_id", "video_id", "event")
 VIDEO_COLUMNS = ("video_id",)
+PIECE = 1_000_000  # events that are taken in at once
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,28 @@ class Catalog:
     folder: Path
     videos: pl.DataFrame
     """One row per video: video_id, path, title, ... ; path is null for feature-only videos."""
-    events: pl.DataFrame
-    """One row per event: user_id, video_id, timestamp (s, UTC), event, value, split, order."""
+    log: pl.DataFrame | pl.LazyFrame
+    """One row per event: user_id, video_id, timestamp (s, UTC), event, value, split, order. Lazy
+    where it lies in a file, so that nobody reads it who does not need it."""
     users: pl.DataFrame | None = None
     """user_id and whatever else the source knew about its users."""
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """The whole log in memory."""
+        return self.log.collect() if isinstance(self.log, pl.LazyFrame) else self.log
+
+    def pieces(self, *columns: str) -> Iterator[pl.DataFrame]:
+        """The log in its order, some rows at a time and at least once, with those of `columns`
+        that it has."""
+        lazy = self.log.lazy()
+        names = [name for name in lazy.collect_schema().names() if name in columns]
+        empty = True
+        for piece in lazy.select(names).collect_batches(chunk_size=PIECE, maintain_order=True):
+            empty = False
+            yield piece
+        if empty:
+            yield lazy.select(names).head(0).collect()
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ def read_catalog(folder: Path) -> Catalog:
     return Catalog(
         folder,
         _table(folder / "videos.parquet", VIDEO_COLUMNS),
-        _table(folder / "events.parquet", EVENT_COLUMNS),
+        _lazy(folder / "events.parquet", EVENT_COLUMNS),
         _table(users, ("user_id",)) if users.is_file() else None,
     )
 
@@ -106,10 +127,15 @@ def _stem(folder: Path) -> str:
 
 
 def _table(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:
+    return _lazy(path, needed).collect()
+
+
+def _lazy(path: Path, needed: tuple[str, ...]) -> pl.LazyFrame:
     if not path.is_file():
         raise BadData(f"{path}: missing. Run the stage that fills {path.parent} again.")
-    table = pl.read_parquet(path)
-    missing = [name for name in needed if name not in table.columns]
+    table = pl.scan_parquet(path)
+    columns = table.collect_schema().names()
+    missing = [name for name in needed if name not in columns]
     if missing:
-        raise BadData(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+        raise BadData(f"{path}: no column {', '.join(missing)}; it has {', '.join(columns)}.")
     return table

@@ -13,11 +13,13 @@ import polars as pl
 
 from reelm.errors import BadData
 from reelm.formats.base import EVENTS, QUARANTINE, VIDEOS, Format, ReadOptions, Tables
-from reelm.formats.blocks import cleaning, columns, reading
+from reelm.formats.blocks import cleaning, columns, log, reading
+from reelm.formats.blocks.values import identifier
 
 LOGS = ("events", "interactions", "log", "logs", "ratings", "inter")
 ITEMS = ("videos", "items", "movies", "titles", "item")
 USERS = ("users", "user")
+NO_LOG = log.Log(pl.DataFrame(schema=EVENTS), pl.DataFrame(schema=QUARANTINE), {}, [])
 
 
 class Table(Format):
@@ -40,11 +42,9 @@ class Table(Format):
 
     def read(self, source: Path, options: ReadOptions) -> Tables:
         """The log, its tables, and the video files whose stems (or names) are ids."""
-        log, items, users = _tables(source, options)
+        path, items, users = _tables(source, options)
         told = options.mapping
-        events = _cleaned(
-            cleaning.events, log, columns.wanted(told, ""), pl.DataFrame(schema=EVENTS)
-        )
+        events = log.read(path, columns.wanted(told, "")) if path else NO_LOG
         listed = _cleaned(
             cleaning.videos, items, columns.wanted(told, "videos."), pl.DataFrame(schema=VIDEOS)
         )
@@ -63,7 +63,8 @@ class Table(Format):
             users=known.good if users else None,
             quarantine=pl.concat(bad),
             mapping=told,
-            rows_in=events.good.height + events.bad.height,
+            rows_in=events.rows,
+            unused=events.unused,
         )
 
 
@@ -77,12 +78,12 @@ def _tables(source: Path, options: ReadOptions) -> tuple[Path | None, Path | Non
         return source, options.items, options.users
     if not source.is_dir():
         raise BadData(f"{source}: no such log or folder")
-    log = reading.one_of(source, LOGS)
-    if log is None and _folder(source) is None and options.videos is None:
+    path = reading.one_of(source, LOGS)
+    if path is None and _folder(source) is None and options.videos is None:
         wanted = ", ".join(LOGS[:4])
         raise BadData(f"{source}: holds no log (one of {wanted} with .csv, .parquet …), no videos")
     items = options.items or reading.one_of(source, ITEMS)
-    return log, items, options.users or reading.one_of(source, USERS)
+    return path, items, options.users or reading.one_of(source, USERS)
 
 
 def _folder(source: Path) -> Path | None:
@@ -117,10 +118,11 @@ def _with_files(listed: pl.DataFrame, found: list[Path], watched: pl.Series) -> 
     if not paths:
         return listed
     known = set(listed["video_id"]) | set(watched.unique())
-    stems = pl.Series([path.stem for path in paths]).is_duplicated()
+    names = identifier(pl.Series([path.name for path in paths], dtype=pl.String))
+    stems = identifier(pl.Series([path.stem for path in paths], dtype=pl.String))
     ids = [
-        path.name if path.name in known or shared else path.stem
-        for path, shared in zip(paths, stems, strict=True)
+        name if name in known or shared else stem
+        for name, stem, shared in zip(names, stems, stems.is_duplicated(), strict=True)
     ]
     files = pl.DataFrame({"video_id": ids, "file": [str(path) for path in paths]})
     files = files.unique("video_id", keep="first", maintain_order=True)

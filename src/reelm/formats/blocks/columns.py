@@ -1,6 +1,7 @@
 """Which column of a table is meant by which word: well-known names, and the caller's own."""
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 from reelm.errors import BadData, ConfigError, nearest
 
@@ -75,18 +76,20 @@ def find(
     """Role to column, the caller's choice before well-known names.
 
     Args:
-        wanted: role to column as the caller says.
+        wanted: role to column as the caller says; an empty name says that there is none.
         need: roles without which the table is of no use.
 
     Raises:
         BadData: a wanted column is not there, or no column fits a needed role.
     """
-    columns = list(columns)
+    columns, need = list(columns), list(need)
+    none = {role for role, column in wanted.items() if not column and role not in need}
+    wanted = {role: column for role, column in wanted.items() if role not in none}
     known = {plain(c): c for c in reversed(columns) if c not in wanted.values()}
     found = {role: column for role, column in wanted.items() if column in columns}
     for role, names in roles.items():
         match = next((known[name] for name in names if name in known), None)
-        if match is not None and role not in wanted:
+        if match is not None and role not in wanted and role not in none:
             found[role] = match
     missing = [role for role in (*wanted, *need) if role not in found]
     if missing:
@@ -94,12 +97,43 @@ def find(
     return found
 
 
+def no_slips(
+    columns: Iterable[str],
+    roles: Mapping[str, list[str]],
+    found: Mapping[str, str],
+    wanted: Mapping[str, str],
+    where: object,
+) -> None:
+    """Refuse columns whose names are nearly a known name, when nothing was taken for that role.
+
+    Raises:
+        BadData: naming the column, the name it nearly has, and how to say what it is.
+    """
+    open_roles = {
+        name: role
+        for role, names in roles.items()
+        if role not in found and role not in wanted
+        for name in names
+        if len(name) > 4
+    }
+    for column in columns:
+        close = get_close_matches(plain(column), open_roles, n=1, cutoff=0.85)
+        if column not in found.values() and close:
+            role = open_roles[close[0]]
+            raise BadData(
+                f"{where}: the column {column!r} looks like {close[0]!r}, and nothing else was "
+                f'taken for {role}. Is it? mapping = {{{role} = "{column}"}}. '
+                f'Is it not? mapping = {{{role} = ""}}'
+            )
+
+
 def _explain(role: str, columns: list[str], wanted: Mapping[str, str], where: object) -> str:
     listed = ", ".join(columns)
     if role in wanted:
         hint = nearest(wanted[role], columns)
         return f"{where}: no column {wanted[role]!r} for {role}.{hint} Columns: {listed}."
+    hint = nearest(role, columns)
     return (
-        f"{where}: no column is known as {role}. Columns: {listed}. "
+        f"{where}: no column is known as {role}.{hint} Columns: {listed}. "
         f'Say which one it is: mapping = {{{role} = "…"}}'
     )

@@ -1,6 +1,8 @@
 """Files into frames: CSV, TSV, Parquet and JSON lines, with the row every line came from."""
 
 import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +12,8 @@ from reelm.formats.base import QUARANTINE
 
 ROW = "__row"  # place in the file, as a text editor counts for CSV and JSON lines
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt")
+JSON = (".jsonl", ".ndjson")
+PIECE = 1_000_000  # rows that are looked at together
 VIDEO_FILES = (
     *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts"),
     *(".mpg", ".mpeg", ".3gp", ".ogv", ".wmv"),
@@ -24,16 +28,41 @@ def table(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     Raises:
         BadData: the file is not there, or is not what its ending says.
     """
-    if not path.is_file():
-        raise BadData(f"{path}: no such file. Tables end in {', '.join(TABLES)}")
-    try:
-        if path.suffix == ".parquet":
-            return _numbered(pl.read_parquet(path), 0), _none()
-        if path.suffix in (".jsonl", ".ndjson"):
+    with _readable(path):
+        if path.suffix in JSON:
             return _json_lines(path)
-        return _separated(path), _none()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadData(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+        return _numbered(_lazy(path).collect(), 0 if path.suffix == ".parquet" else 2), _none()
+
+
+def names(path: Path) -> list[str]:
+    """The columns of a table.
+
+    Raises:
+        BadData: as `table` does, and if there is nothing in the file.
+    """
+    if path.suffix in JSON:
+        return table(path)[0].drop(ROW).columns
+    with _readable(path):
+        return _lazy(path).collect_schema().names()
+
+
+def pieces(path: Path, wanted: Collection[str]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """A file's rows as `table` gives them, `PIECE` at a time, with the columns `wanted` only.
+
+    Raises:
+        BadData: as `table` does.
+    """
+    if path.suffix in JSON:
+        frame, unparsable = table(path)
+        yield frame.select(ROW, *wanted), unparsable
+        return
+    row = 0 if path.suffix == ".parquet" else 2
+    with _readable(path):
+        lazy = _lazy(path).select(wanted)
+        yield _numbered(lazy.head(0).collect(), row), _none()  # says the columns of an empty file
+        for frame in lazy.collect_batches(chunk_size=PIECE, maintain_order=True):
+            yield _numbered(frame, row), _none()
+            row += frame.height
 
 
 def one_of(folder: Path, stems: tuple[str, ...]) -> Path | None:
@@ -85,16 +114,27 @@ def _none() -> pl.DataFrame:
     return pl.DataFrame(schema=QUARANTINE)
 
 
-def _separated(path: Path) -> pl.DataFrame:
-    """Text with a header. Short lines are filled up with nulls, long ones are cut."""
-    frame = pl.read_csv(
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise BadData(f"{path}: no such file. Tables end in {', '.join(TABLES)}")
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadData(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+
+
+def _lazy(path: Path) -> pl.LazyFrame:
+    """Parquet, or text with a header. Short lines are filled up with nulls, long ones are cut."""
+    if path.suffix == ".parquet":
+        return pl.scan_parquet(path)
+    return pl.scan_csv(
         path,
         separator="," if path.suffix == ".csv" else _separator(path),
         infer_schema=False,
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
     )
-    return _numbered(frame, 2)
 
 
 def _separator(path: Path) -> str:

@@ -1,0 +1,130 @@
+"""A catalogue's interactions, cut and counted, in the files of other libraries."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from reelm import files
+from reelm.config import Config
+from reelm.data.dataset import Dataset
+from reelm.data.split import Split, split
+from reelm.data.tables import Catalog, read_catalog, read_features
+from reelm.formats import FORMATS
+from reelm.formats.base import OUTGOING, VIDEOS, Format, Outgoing
+from reelm.registry import find
+from reelm.sources import Sources
+
+STAGE, VERSION = "export", 1
+
+
+class ExportConfig(Config):
+    """Section [export]: how files are called and whether they tell the split."""
+
+    name: str = Field(default="reelm", pattern=r"^[\w-]+$")
+    """What the files are called, e.g. reelm.inter."""
+    cut: bool = True
+    """Whether training, validation and test are told apart."""
+
+
+def export(
+    layout: str,
+    data: Dataset,
+    folder: Path,
+    cut: Split | None = None,
+    catalog: Catalog | None = None,
+    name: str = "reelm",
+) -> Path:
+    """Write `data` into `folder` as the format `layout` and return the folder.
+
+    Args:
+        cut: a split of `data`, if it is to be told.
+        catalog: where titles and what is known of users come from.
+
+    Raises:
+        UnknownName: there is no such format.
+        BadData: the format cannot be written, or cannot hold these ids.
+    """
+    format: Format = find("formats", FORMATS, layout)()
+    told = Outgoing(
+        name=name,
+        events=_events(data, cut),
+        users=_users(data, catalog),
+        videos=_videos(data, catalog),
+        features={n: vectors.numpy()[1:] for n, vectors in data.features.items()},
+    )
+    made = format.write(told, folder)
+    labels = told.events["split"].drop_nulls().value_counts().sort("split")
+    return files.finish(
+        folder, stage=STAGE, version=VERSION, settings={"format": layout, "name": name},
+        inputs={"data": data.fingerprint, "split": cut and cut.name},
+        rows={"interactions": len(data), "users": len(data.users), "videos": len(data.items) - 1},
+        failed=0, files=sorted(path.name for path in made), split=dict(labels.iter_rows()),
+        untimed=int(told.events["timestamp"].null_count()),
+    )  # fmt: skip
+
+
+def export_folders(layout: str, found: Sources, config: ExportConfig, folder: Path) -> Path:
+    """Export what is in these folders by these rules; see `export`."""
+    catalog = read_catalog(found.catalog)
+    vectors = [read_features(path, name) for name, path in found.features.items()]
+    data = Dataset.load(catalog, vectors, found.dataset)
+    cut = split(data, found.split) if config.cut else None
+    return export(layout, data, folder, cut, catalog, config.name)
+
+
+def summary(folder: Path) -> str:
+    """What was written, for people."""
+    facts = files.manifest(folder)
+    lines = [f"{name}: {count:,}" for name, count in facts["rows"].items()]
+    lines += [f"file: {name}" for name in facts["files"]]
+    if facts["untimed"]:
+        lines.append(f"no times written: {facts['untimed']:,} interactions have none")
+    return "\n".join(lines)
+
+
+def _events(data: Dataset, cut: Split | None) -> pl.DataFrame:
+    """The interactions by rows, columns `OUTGOING`."""
+    label = None if cut is None else cut.label
+    frame = pl.DataFrame(
+        {
+            "user": data.user,
+            "item": data.item,
+            "timestamp": data.time,
+            "value": data.value,
+            "split": np.full(len(data), -1, np.int8) if label is None else label,
+        }
+    )
+    frame = frame.with_columns(
+        pl.col("timestamp").fill_nan(None),
+        pl.when(pl.col("split") >= 0).then("split"),
+    )
+    return frame.cast(OUTGOING)
+
+
+def _videos(data: Dataset, catalog: Catalog | None) -> pl.DataFrame:
+    """What the catalogue knows of each item."""
+    ids = pl.DataFrame({"video_id": data.items[1:]}, schema={"video_id": pl.String})
+    return _known(ids, catalog.videos if catalog else None, VIDEOS)
+
+
+def _users(data: Dataset, catalog: Catalog | None) -> pl.DataFrame:
+    """What the catalogue knows of each user."""
+    ids = pl.DataFrame({"user_id": data.users}, schema={"user_id": pl.String})
+    if catalog is None or catalog.users is None:
+        return ids
+    return _known(ids, catalog.users, catalog.users.schema)
+
+
+def _known(
+    ids: pl.DataFrame, table: pl.DataFrame | None, schema: Mapping[str, Any]
+) -> pl.DataFrame:
+    """A table's rows for these ids, in their order, with the columns of `schema`."""
+    key = ids.columns[0]
+    if table is not None:
+        ids = ids.join(table, on=key, how="left", maintain_order="left")
+    missing = [pl.lit(None, kind).alias(n) for n, kind in schema.items() if n not in ids.columns]
+    return ids.with_columns(*missing).select(key, *(n for n in schema if n != key))

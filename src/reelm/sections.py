@@ -1,0 +1,42 @@
+"""Sections of settings: which class of settings is meant by a name."""
+
+from importlib import import_module
+from typing import Any
+
+from reelm.errors import UnknownName
+
+SECTIONS: dict[str, str] = {
+    "world": "reelm.world:WorldConfig",
+    "ingest": "reelm.ingest:IngestConfig",
+    "annotate": "reelm.annotate:AnnotateConfig",
+    "encode": "reelm.encode:EncodeConfig",
+    "export": "reelm.export:ExportConfig",
+    "dataset": "reelm.data.dataset:DatasetConfig",
+    "split": "reelm.data.split:SplitConfig",
+    "train": "reelm.train:TrainConfig",
+    "evaluate": "reelm.evaluate:EvaluateConfig",
+    "compare": "reelm.compare:CompareConfig",
+    "demo": "reelm.demo:DemoConfig",
+    "engine": "reelm.serve.engine:EngineConfig",
+    "tune": "reelm.tune:TuneConfig",
+    "size": "reelm.tune.model:SizeConfig",
+    "vision": "reelm.tune.vision:VisionConfig",
+    "language": "reelm.tune.language:LanguageConfig",
+}
+"""Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
+PLURALS = ("models", "backends", "encoders")
+
+
+def settings_class(name: str) -> tuple[Any, str]:
+    """The class of settings called `name` and the section it is read from."""
+    if name in SECTIONS:
+        module, _, owner = SECTIONS[name].partition(":")
+        return getattr(import_module(module), owner), name
+    for plural in PLURALS:
+        table = import_module(f"reelm.{plural}")
+        if name in getattr(table, plural.upper()):
+            return table.find(name).Config, plural.removesuffix("s")
+    known = [*SECTIONS]
+    for plural in PLURALS:
+        known += getattr(import_module(f"reelm.{plural}"), plural.upper())
+    raise UnknownName("settings", name, known)
