@@ -23,9 +23,9 @@ from reelm.models import find
 from reelm.models.base import Recommender, Retriever
 from reelm.runs import Run
 from reelm.sources import Sources
-from reelm.training import CHECKPOINT, Row, State, TrainConfig
+from reelm.training import CHECKPOINT, Row, State, TrainConfig, resolved
 
-VERSION = 2
+VERSION = 3
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
 
@@ -50,6 +50,7 @@ def train_run(
         MissingInput: the model needs features that the dataset was loaded without.
         NonFinite: the loss became NaN or infinite; says where.
     """
+    train_config = resolved(train_config)
     sections: dict[str, Config] = {"model": model_config, "train": train_config}
     settings = {key: section.model_dump(mode="json") for key, section in sections.items()}
     for one in ("device", "checkpoint_s"):  # these do not change what comes out
@@ -140,6 +141,7 @@ def train(
     Raises:
         NonFinite: the loss became NaN or infinite.
     """
+    config = resolved(config)
     model.to(config.device)
     if not any(p.requires_grad for p in model.parameters()):
         return []  # a baseline that was complete when it was built

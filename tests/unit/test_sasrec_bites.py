@@ -1,5 +1,7 @@
 """What SASRec must not know, and what it must not make up."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,6 +30,23 @@ def test_a_short_history_reads_alike_alone_and_beside_a_long_one(two_tastes):
     alone = model.score(user, torch.tensor([[3, 5]]))
     padded = model.score(user, torch.tensor([[0, 0, 0, 3, 5]]))
     torch.testing.assert_close(alone, padded)
+
+
+@pytest.mark.parametrize(
+    ("block", "alike"), [("pre_norm", True), ("gated", True), ("paper", False)]
+)
+def test_how_long_an_item_vector_is_says_nothing_to_the_first_block(two_tastes, block, alike):
+    model = built(two_tastes, block=block)
+    x, real = torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
+    one, other = model.states(x, real), model.states(3 * x, real)
+    assert torch.allclose(one, other, atol=1e-3) == alike
+
+
+def test_the_loss_of_a_batch_counts_by_its_share(two_tastes):
+    model = built(two_tastes, objective="softmax", weigh="place")
+    batch = next(iter(model.batches(two_tastes, 8, torch.Generator().manual_seed(0))))
+    whole, half = model.loss(replace(batch, share=1.0)), model.loss(replace(batch, share=0.5))
+    torch.testing.assert_close(half["softmax"], whole["softmax"] / 2)
 
 
 def test_the_order_of_a_history_matters(two_tastes):

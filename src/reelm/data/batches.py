@@ -13,7 +13,7 @@ from reelm.data import augment
 from reelm.data.augment import Repeat
 from reelm.data.dataset import Dataset
 
-Weigh = Literal["place", "user", "portion"]
+Weigh = Literal["batch", "place", "user", "portion"]
 Window = Literal["newest", "all"]
 
 BUCKET = 32  # batches that are sorted by length together, so that little of each is padding
@@ -32,12 +32,16 @@ class SequenceBatch:
     """Places see only those of their own part; None if a row is one part."""
     when: Float64[Tensor, "batch length"] | None = None
     """When the next item was chosen, seconds since 1970; NaN where the log does not say."""
+    share: float = 1.0
+    """What the batch counts, beside the mean batch of the epoch."""
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """The same on another device."""
         rest = (self.weight, self.part, self.when)
         moved = (t if t is None else t.to(device) for t in rest)
-        return SequenceBatch(self.history.to(device), self.next_item.to(device), *moved)
+        return SequenceBatch(
+            self.history.to(device), self.next_item.to(device), *moved, share=self.share
+        )
 
 
 def sequences(
@@ -46,7 +50,7 @@ def sequences(
     max_length: int,
     rng: torch.Generator,
     window: Window = "newest",
-    fill: tuple[Repeat, Weigh] = ("no", "place"),
+    fill: tuple[Repeat, Weigh] = ("no", "batch"),
 ) -> Iterator[SequenceBatch]:
     """One epoch of all users with two interactions or more, shuffled by `rng`.
 
@@ -57,8 +61,9 @@ def sequences(
         window: what becomes of longer histories. newest: the newest interactions are used; all:
             they are cut into pieces, at other places in each epoch, and each is a row.
         fill: what is put into places that a short history leaves empty, see data.augment; and
-            what counts alike in the loss. place: every place; user: every row; portion: a place
-            counts as much as was watched of its target, 0..1.
+            what counts alike in the loss. batch: every batch, and every place of a batch; place:
+            every place of the epoch; user: every row; portion: a place counts as much as was
+            watched of its target, 0..1.
     """
     repeat, weigh = fill
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
@@ -71,6 +76,7 @@ def sequences(
     pool = np.arange(len(start)) // (BUCKET * batch_size)
     order = np.lexsort((taken, pool))
     parts = range(0, len(order), batch_size)
+    mean = taken.sum() / len(parts)
     for part in torch.randperm(len(parts), generator=rng).tolist():
         rows = order[parts[part] : parts[part] + batch_size]
         where = augment.places(start[rows], size[rows], taken[rows], repeat)
@@ -80,6 +86,7 @@ def sequences(
             _weights(data, where, size[rows], weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
             torch.from_numpy(data.time[np.where(where.real, where.source + 1, 0)]),
+            share=float(taken[rows].sum() / mean) if weigh == "place" else 1.0,
         )
 
 
@@ -108,7 +115,7 @@ def _taken(item: np.ndarray, place: np.ndarray, real: np.ndarray) -> Int64[Tenso
 def _weights(
     data: Dataset, where: augment.Places, size: np.ndarray, weigh: Weigh
 ) -> Float[Tensor, "batch length"] | None:
-    if weigh == "place":
+    if weigh in ("batch", "place"):
         return None
     if weigh == "user":
         weight = where.real / size[:, None]

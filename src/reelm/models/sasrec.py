@@ -11,6 +11,8 @@ Departures:
 - layers normalise their input and add what they got (pre-norm, GELU); the paper's wiring, which
   adds the normalised query, uses ReLU and multiplies embeddings by sqrt(dim), is
   `block = "paper"`;
+- item vectors are normalised before the first block (`norm_input`), as in S3-Rec, BERT4Rec and
+  Mamba4Rec;
 - no dropout on attention weights;
 - places are counted from the newest item, so that a short history reads like the end of a long
   one;
@@ -46,6 +48,10 @@ class SASRecConfig(SequentialConfig):
     block: Literal["pre_norm", "paper", "gated"] = "pre_norm"
     """pre_norm: layers normalise their input and add to it; paper: the wiring of 2018; gated:
     LiGR, in which a gate weighs what is added and the feed-forward network is a SwiGLU."""
+    norm_input: bool = True
+    """Whether item vectors are normalised before the first block (not in `paper`, which multiplies
+    them by sqrt(dim)). Without it they begin so short that what attention adds drowns them, and
+    training needs several times the steps."""
 
     @model_validator(mode="after")
     def _fits(self) -> "SASRecConfig":
@@ -159,6 +165,8 @@ class SASRec(Sequential):
         nn.init.normal_(self.place.weight, std=0.02)
         shape = (config.dim, config.heads, config.feedforward, config.dropout)
         self.blocks = nn.ModuleList(BLOCKS[config.block](*shape) for _ in range(config.layers))
+        normed = config.norm_input and config.block != "paper"
+        self.norm_input = nn.LayerNorm(config.dim) if normed else nn.Identity()
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.scale = config.dim**0.5 if config.block == "paper" else 1.0
@@ -172,7 +180,7 @@ class SASRec(Sequential):
         place = torch.arange(x.shape[1], device=x.device) - real.sum(1, keepdim=True)
         last = self.place.num_embeddings - 1
         place = (place + last + 1).clamp(max=last)
-        x = self.dropout(x * self.scale + self.place(place))
+        x = self.dropout(self.norm_input(x) * self.scale + self.place(place))
         for block in self.blocks:
             x = block(x, part)
         return self.norm(x)

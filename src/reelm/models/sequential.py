@@ -76,9 +76,10 @@ class SequentialConfig(Config):
     """What training puts into places that a short history leaves empty. random: copies of the
     history, as many as drawn (RepPad); delimited: with an empty place between copies; fill: until
     it is full; isolated: copies that cannot see each other; foreign: another user's history."""
-    weigh: Weigh = "place"
-    """place: every place counts alike in the loss; user: every user does; portion: a place counts
-    as much as was watched of its target."""
+    weigh: Weigh = "batch"
+    """What counts alike in the loss. batch: every step, and every place in it; since histories of
+    like length share a batch, places of short ones then count more; place: every place; user:
+    every user; portion: a place counts as much as was watched of its target."""
 
     @model_validator(mode="after")
     def _has_features(self) -> "SequentialConfig":
@@ -157,9 +158,8 @@ class Sequential(Retriever):
             states = torch.cat([states, self.age.places(when)], dim=-1)
             wanted = torch.cat([wanted, self.age.items(target)], dim=-1)
             against = torch.cat([against, self.age.items(others)], dim=-1)
-        return {
-            self.config.objective: self._compare(states, wanted, against, target, others, weight)
-        }
+        loss = self._compare(states, wanted, against, target, others, weight)
+        return {self.config.objective: loss * batch.share}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -24,7 +24,7 @@ def data() -> Dataset:
     )  # fmt: skip
 
 
-def epoch(data, repeat, max_length=10, size=4, weigh="place"):
+def epoch(data, repeat, max_length=10, size=4, weigh="batch"):
     rng = torch.Generator().manual_seed(3)
     return list(sequences(data, size, max_length, rng, "newest", (repeat, weigh)))
 
@@ -98,6 +98,15 @@ def test_weights_of_users_and_portions(data):
         real = batch.history != 0
         watched = torch.from_numpy(data.value).clamp(max=1)[batch.next_item[real] - 1]
         torch.testing.assert_close(batch.weight[real], watched)
+
+
+def test_batches_count_alike_or_by_their_places(data):
+    assert {batch.share for batch in epoch(data, "no")} == {1.0}
+    batches = epoch(data, "no", weigh="place")
+    sizes = [int((batch.history != 0).sum()) for batch in batches]
+    assert len(set(sizes)) > 1
+    mean = sum(sizes) / len(sizes)
+    assert [batch.share for batch in batches] == pytest.approx([size / mean for size in sizes])
 
 
 def test_pieces_of_long_histories_cover_all_of_them(data):
