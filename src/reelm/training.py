@@ -49,7 +49,7 @@ class TrainConfig(Config):
     precision: Literal["float32", "bfloat16", "fastest"] = "float32"
     """Of matrix products while training; weights, sums and scores are float32 in any case. With
     bfloat16 a processor that has it (AVX512-BF16, AMX, any recent GPU) trains up to twice as fast,
-    and one that has not takes five times as long. fastest: bfloat16 where the device has it."""
+    and one that has not takes six times as long. fastest: bfloat16 where the device has it."""
     seed: int = 0
     """Of the weights the model starts from, of the shuffling, and of what training draws."""
     patience: PositiveInt = 10
