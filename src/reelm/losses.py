@@ -130,6 +130,36 @@ def binary(
     return loss.mean() if weight is None else (loss * _share(weight, positive)).sum()
 
 
+def bpr(
+    positive: Float[Tensor, "rows"], negative: Float[Tensor, "rows negatives"]
+) -> Float[Tensor, ""]:
+    """-log sigmoid of what the chosen item's score exceeds each drawn one's by; mean, in nats.
+
+    ln 2 when all scores are equal. Source: Rendle et al. 2009, arXiv:1205.2618, section 4.1.
+    """
+    return F.softplus(negative - positive[:, None]).mean()
+
+
+def in_batch_softmax(
+    one: Float[Tensor, "rows dim"],
+    other: Float[Tensor, "rows dim"],
+    names: Int[Tensor, "rows"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Contrast of `one` with `other`: row i of `one` should be nearest to row i of `other`.
+
+    Both are scaled to unit length here. Rows of one name are not set against each other: they are
+    the same thing twice. Mean over rows of one direction, in nats; ln(rows) when all look alike.
+    Source: van den Oord et al. 2018, arXiv:1807.03748, equation 4.
+    """
+    one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
+    logits = one @ other.T / temperature
+    twin = names[:, None] == names
+    twin.fill_diagonal_(False)
+    same = torch.arange(len(one), device=one.device)
+    return F.cross_entropy(logits.masked_fill(twin, NEVER), same)
+
+
 def _share(weight: Tensor | None, states: Tensor) -> Tensor:
     """What each row counts, adding up to 1."""
     if weight is None:

@@ -6,8 +6,11 @@ from reelm import registry
 
 MODELS = {
     "content": "reelm.models.content:Content",  # cosine of frozen features with the history
+    "ease": "reelm.models.ease:EASE",  # a linear model of items from items, in closed form
     "item_knn": "reelm.models.item_knn:ItemKNN",  # items watched by the same people
+    "lightgcn": "reelm.models.lightgcn:LightGCN",  # vectors smoothed along who chose what
     "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history
+    "mf": "reelm.models.mf:MF",  # a vector per user and item, ranked pair by pair
     "popularity": "reelm.models.popularity:Popularity",  # counts; the floor to beat
     "sasrec": "reelm.models.sasrec:SASRec",  # causal self-attention over the history
 }

@@ -1,0 +1,99 @@
+"""The loader of models that learn from who chose what, whatever the order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Int32, Int64
+from torch import Tensor
+
+from reelm.data.dataset import Dataset
+
+REDRAWS = 10  # times an item that the user chose is drawn again
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Users, an item each of them chose, and items that they did not choose."""
+
+    user: Int[Tensor, "batch"]
+    item: Int[Tensor, "batch"]
+    negatives: Int[Tensor, "batch negatives"]
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """The same on another device."""
+        return PairBatch(self.user.to(device), self.item.to(device), self.negatives.to(device))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Who chose what, each pair once, by user and then by item."""
+
+    user: Int64[np.ndarray, "pairs"]
+    item: Int32[np.ndarray, "pairs"]
+    users: int
+    items: int
+
+    @staticmethod
+    def of(data: Dataset) -> "Chosen":
+        """All interactions, those of a user with the same item as one."""
+        width = len(data.items)
+        pair = np.unique(data.user * width + data.item)
+        return Chosen(pair // width, (pair % width).astype(np.int32), len(data.users), width)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def holds(
+        self, user: Int64[np.ndarray, "*some"], item: Int64[np.ndarray, "*some"]
+    ) -> Bool[np.ndarray, "*some"]:
+        """Which of these pairs are among them."""
+        keys = self.user * self.items + self.item
+        asked = user * self.items + item
+        place = np.searchsorted(keys, asked)
+        return keys[np.minimum(place, len(keys) - 1)] == asked
+
+
+def pairs(
+    data: Dataset, batch_size: int, negatives: int, rng: torch.Generator, share: float = 1.0
+) -> Iterator[PairBatch]:
+    """One epoch of all pairs of user and item, shuffled by `rng`, each with drawn items.
+
+    Drawn items are some that training saw, evenly, and not among those of the user; only a user
+    who chose nearly everything may meet one of his own.
+
+    Args:
+        share: of the pairs, drawn anew each epoch, that the epoch goes through.
+    """
+    chosen = Chosen.of(data)
+    seen = np.flatnonzero(data.counts)
+    order = torch.randperm(len(chosen), generator=rng).numpy()[: round(share * len(chosen))]
+    for at in range(0, len(order), batch_size):
+        rows = order[at : at + batch_size]
+        user = chosen.user[rows]
+        yield PairBatch(
+            torch.from_numpy(user),
+            torch.from_numpy(chosen.item[rows].astype(np.int64)),
+            torch.from_numpy(_unchosen(chosen, seen, user, negatives, rng)),
+        )
+
+
+def _unchosen(
+    chosen: Chosen,
+    seen: Int64[np.ndarray, "seen"],
+    user: Int64[np.ndarray, "batch"],
+    negatives: int,
+    rng: torch.Generator,
+) -> Int64[np.ndarray, "batch negatives"]:
+    def draw(count: int) -> np.ndarray:
+        return seen[torch.randint(len(seen), (count,), generator=rng).numpy()]
+
+    drawn = draw(len(user) * negatives).reshape(len(user), negatives)
+    owner = np.broadcast_to(user[:, None], drawn.shape)
+    for _ in range(REDRAWS):
+        again = chosen.holds(owner, drawn)
+        if not again.any():
+            break
+        drawn[again] = draw(int(again.sum()))
+    return drawn

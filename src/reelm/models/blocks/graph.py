@@ -1,0 +1,196 @@
+"""Sparse graphs that vectors flow along: who chose what, and which items are alike.
+
+A product of a sparse matrix and many short vectors is bound by memory. On a processor
+`embedding_bag` is the quickest way that torch or scipy has (benchmarks/bench_graph.py); the
+gradient is the product with the transpose, which is kept beside the matrix.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from reelm.data.dataset import Dataset
+from reelm.data.pairs import Chosen
+
+Scale = Literal["symmetric", "mean", "sum"]
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""A sparse matrix by rows: where each begins, then column and value of every entry."""
+
+
+class Bipartite(nn.Module):
+    """Users and the items they chose; vectors flow from one side to the other.
+
+    Each edge is there once and is followed both ways. `symmetric` divides it by the roots of the
+    numbers of edges at both ends, `mean` by the number at the end that receives.
+
+    Cost: O(edges * dim) time for each call, and for its gradient; no memory per edge and
+    dimension.
+    """
+
+    def __init__(self, data: Dataset, scale: Scale = "symmetric") -> None:
+        super().__init__()
+        chosen = Chosen.of(data)
+        self.shape = (chosen.users, chosen.items)
+        self.scale = scale
+        # Kept with the weights: a run is loaded without the interactions it was trained on.
+        self.register_buffer("edge_user", torch.from_numpy(chosen.user.astype(np.int32)))
+        self.register_buffer("edge_item", torch.from_numpy(chosen.item.copy()))
+        self.edge_user: Tensor
+        self.edge_item: Tensor
+        self._kept: tuple[Tensor, Rows, Rows, Rows, Rows] | None = None
+
+    def to_users(self, items: Float[Tensor, "items dim"]) -> Float[Tensor, "users dim"]:
+        """What each user receives from the items he chose."""
+        _, users, items_back, _, _ = self._ready()
+        return product(users, items_back, items)
+
+    def to_items(self, users: Float[Tensor, "users dim"]) -> Float[Tensor, "items dim"]:
+        """What each item receives from the users who chose it."""
+        _, _, _, items, users_back = self._ready()
+        return product(items, users_back, users)
+
+    def dropped(self, share: float) -> "Bipartite":
+        """The same graph without a share of its edges, drawn now, scaled as if it were whole."""
+        kept = torch.rand(len(self.edge_user), device=self.edge_user.device) >= share
+        other = Bipartite.__new__(Bipartite)
+        nn.Module.__init__(other)
+        other.shape, other.scale, other._kept = self.shape, self.scale, None
+        other.register_buffer("edge_user", self.edge_user[kept])
+        other.register_buffer("edge_item", self.edge_item[kept])
+        return other
+
+    def _ready(self) -> tuple[Tensor, Rows, Rows, Rows, Rows]:
+        """The matrices users x items and items x users, each with its transpose."""
+        if self._kept is None or self._kept[0] is not self.edge_user:
+            user, item = self.edge_user.long(), self.edge_item.long()
+            degree = [torch.bincount(end, minlength=n).clamp(min=1).float()
+                      for end, n in zip((user, item), self.shape, strict=True)]  # fmt: skip
+            by_user, by_item = degree[0][user], degree[1][item]
+            if self.scale == "symmetric":
+                forth = back = (by_user * by_item).rsqrt()
+            elif self.scale == "mean":
+                forth, back = 1 / by_user, 1 / by_item
+            else:
+                forth = back = torch.ones_like(by_user)
+            users, items = self.shape
+            self._kept = (
+                self.edge_user,
+                by_rows(user, item, forth, users),
+                by_rows(item, user, forth, items),
+                by_rows(item, user, back, items),
+                by_rows(user, item, back, users),
+            )
+        return self._kept
+
+
+class ItemGraph(nn.Module):
+    """Each item with its nearest ones; vectors flow from these to it."""
+
+    def __init__(self, near: Int[Tensor, "items k"], value: Float[Tensor, "items k"]) -> None:
+        super().__init__()
+        self.register_buffer("near", near)
+        self.register_buffer("value", value)
+        self.near: Tensor
+        self.value: Tensor
+        self._kept: tuple[Tensor, Rows, Rows] | None = None
+
+    def forward(self, items: Float[Tensor, "items dim"]) -> Float[Tensor, "items dim"]:
+        """What each item receives from its neighbours."""
+        if self._kept is None or self._kept[0] is not self.near:
+            count, k = self.near.shape
+            row = torch.arange(count, device=self.near.device).repeat_interleave(k)
+            near, value = self.near.flatten().long(), self.value.flatten()
+            real = value != 0
+            row, near, value = row[real], near[real], value[real]
+            forth, back = by_rows(row, near, value, count), by_rows(near, row, value, count)
+            self._kept = (self.near, forth, back)
+        return product(self._kept[1], self._kept[2], items)
+
+
+def by_rows(row: Tensor, column: Tensor, value: Tensor, rows: int) -> Rows:
+    """A sparse matrix by rows from the places and values of its entries."""
+    order = row.argsort(stable=True)
+    starts = F.pad(torch.bincount(row, minlength=rows).cumsum(0), (1, 0))
+    return starts, column[order], value[order]
+
+
+def product(matrix: Rows, transposed: Rows, x: Float[Tensor, "columns dim"]) -> Tensor:
+    """matrix @ x, with a gradient for x alone."""
+    return _Product.apply(x, matrix, transposed)
+
+
+def light_propagate(
+    graph: Bipartite,
+    users: Float[Tensor, "users dim"],
+    items: Float[Tensor, "items dim"],
+    layers: int,
+) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+    """Mean of the vectors given and of those after each of `layers` rounds along the edges.
+
+    0 rounds give back what was given.
+    Source: He et al. 2020, "LightGCN", arXiv:2002.02126, equations 3 and 4 with equal weights.
+    """
+    user, item, all_users, all_items = users, items, users, items
+    for _ in range(layers):
+        user, item = graph.to_users(item), graph.to_items(user)
+        all_users, all_items = all_users + user, all_items + item
+    return all_users / (layers + 1), all_items / (layers + 1)
+
+
+def nearest_items(
+    table: Float[Tensor, "items raw"], k: int, weighted: bool = False
+) -> tuple[Int[Tensor, "items k"], Float[Tensor, "items k"]]:
+    """The `k` items whose feature vectors have the largest cosine with each item's, and weights.
+
+    Weights are those of the symmetrically normalised graph: value / sqrt(sum of i * sum of j),
+    value being 1 or, where `weighted`, the cosine. Items without a feature (zeros) have no
+    neighbours and are nobody's.
+
+    Source: Zhang et al. 2021, "LATTICE", arXiv:2104.09036, equations 2 to 4.
+    Cost: O(items² * raw) time, a tile of items at a time.
+    """
+    unit = F.normalize(table.float(), dim=1)
+    has = unit.abs().sum(1) > 0
+    k = min(k, max(int(has.sum()) - 1, 1))
+    near = torch.zeros(len(table), k, dtype=torch.int32)
+    value = torch.zeros(len(table), k)
+    for at in range(0, len(table), 1024):
+        cosine = unit[at : at + 1024] @ unit.T
+        cosine[:, ~has] = -2.0
+        own = torch.arange(len(cosine))
+        cosine[own, own + at] = -2.0
+        best = cosine.topk(k, dim=1)
+        near[at : at + 1024] = best.indices.int()
+        value[at : at + 1024] = best.values
+    value = torch.where(value > -2, value.clamp(min=1e-6) if weighted else 1.0, 0.0)
+    value *= has[:, None]
+    total = value.sum(1).clamp(min=1e-6)
+    return near, value * (total[:, None] * total[near.long()]).rsqrt()
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Rows, transposed: Rows) -> Tensor:
+        ctx.transposed = transposed
+        return _times(matrix, x)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        return _times(ctx.transposed, above[0].contiguous()), None, None
+
+
+def _times(matrix: Rows, x: Tensor) -> Tensor:
+    starts, column, value = matrix
+    if x.device.type != "cpu":
+        shape = (len(starts) - 1, len(x))
+        return torch.sparse_csr_tensor(starts, column, value, shape) @ x
+    if not len(column):
+        return x.new_zeros(len(starts) - 1, x.shape[1])
+    return F.embedding_bag(
+        column, x, starts, mode="sum", per_sample_weights=value, include_last_offset=True
+    )

@@ -1,0 +1,127 @@
+"""What all models that learn from pairs of user and item have in common: batches, losses, scores.
+
+Such a model gives every user and every item a vector (`vectors`); how, is all they differ in. The
+rest is here: a chosen item's dot product with the user should exceed that of drawn items.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from reelm import losses
+from reelm.config import Config
+from reelm.data.dataset import Dataset
+from reelm.data.pairs import PairBatch, pairs
+from reelm.models.base import Retriever
+from reelm.models.blocks.dot import dot
+
+
+class PairwiseConfig(Config):
+    """What section [model] of every model that learns from pairs has."""
+
+    dim: PositiveInt = 64
+    """Width of the vectors of users and items."""
+    objective: Literal["bpr", "softmax", "in_batch"] = "bpr"
+    """bpr: the chosen item against each drawn one, by the logistic loss of their difference;
+    softmax: against all drawn ones at once, by cosines over `temperature`; in_batch: the same, but
+    drawn are the other chosen items of the batch."""
+    negatives: PositiveInt = 1
+    """Items drawn for each pair."""
+    temperature: PositiveFloat = 0.2
+    """What cosines are divided by in softmax and in_batch."""
+    decay: NonNegativeFloat = 1e-4
+    """Weight of half the squared length of the learned vectors that a batch uses, mean over its
+    pairs."""
+    pairs_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the pairs, drawn anew, that an epoch goes through."""
+
+
+class Pairwise(Retriever):
+    """A user's score of an item is the dot product of their vectors."""
+
+    uses_user = True
+
+    def __init__(self, config: PairwiseConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.config = config
+        known = torch.zeros(len(data.users), dtype=torch.bool)
+        known[torch.from_numpy(data.user)] = True
+        self.register_buffer("known_user", known)
+        self.known_user: Tensor
+        self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
+        self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
+
+    @abstractmethod
+    def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """Vectors of all users and of all items."""
+
+    @abstractmethod
+    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
+        """The learned vectors that this batch uses, for `decay`: [users, items, negatives]."""
+
+    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[PairBatch]:
+        return pairs(data, size, self.config.negatives, rng, self.config.pairs_share)
+
+    def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
+        users, items = self.vectors()
+        return self.compared(batch, users, items)
+
+    def compared(
+        self, batch: PairBatch, users: Tensor, items: Tensor
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The loss that the settings name, and decay."""
+        config = self.config
+        user, item = users[batch.user], items[batch.item]
+        if config.objective == "bpr":
+            against = items[batch.negatives]
+            loss = losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
+        elif config.objective == "softmax":
+            user, item = F.normalize(user, dim=1), F.normalize(item, dim=1)
+            against = F.normalize(items[batch.negatives], dim=2)
+            scores = (user[:, None] * against).sum(2) / config.temperature
+            same = batch.negatives == batch.item[:, None]
+            loss = losses.sampled_softmax((user * item).sum(1) / config.temperature, scores, same)
+        else:
+            loss = losses.in_batch_softmax(user, item, batch.item, config.temperature)
+        squares = sum((part**2).sum() for part in self.learned(batch))
+        return {config.objective: loss, "decay": config.decay * squares / (2 * len(batch.user))}
+
+    def score(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch items"]:
+        users, items = self._all()
+        return self.placed(dot(users[user], items))
+
+    def placed(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
+        """Scores with items that nothing is known of behind all others."""
+        return torch.where(self.seen, scores, scores.amin(1, keepdim=True) - 1)
+
+    def item_vectors(self) -> Float[Tensor, "items dim"]:
+        return self._all()[1]
+
+    def train(self, mode: bool = True) -> "Pairwise":
+        """Also forgets the vectors that were kept while the weights stood still."""
+        self._forget()
+        return super().train(mode)
+
+    def _all(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """All vectors; a user that training saw nothing of has the mean of the others."""
+        kept = self._kept
+        if kept is None or self.training or torch.is_grad_enabled():
+            users, items = self.vectors()
+            if self.known_user.any() and not self.known_user.all():
+                users = torch.where(self.known_user[:, None], users, users[self.known_user].mean(0))
+            kept = users, items
+            self._kept = None if self.training or torch.is_grad_enabled() else kept
+        if self.config.objective == "bpr":
+            return kept
+        return kept[0], F.normalize(kept[1], dim=1)
+
+    def _forget(self) -> None:
+        self._kept = None
