@@ -37,7 +37,15 @@ VARIANTS = {
         "both": {"items": "both", "objective": "sampled"},
     },
     "item_knn": {"": {}, "near": {"neighbours": 3}},
+    "lightgcn": {
+        "": {},
+        "softmax": {"objective": "softmax", "negatives": 4},
+        "in batch": {"objective": "in_batch"},
+    },
+    "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
+    "vbpr": {"": {"decay": 0.1}},  # else it learns by heart what it is given
     "popularity": {"": {}, "recent": {"half_life_s": 100.0}},
+    "promptmm": {"": {}, "ids alone are tuned": {"feature_prompt": 0.0, "layers": 1}},
 }
 RETRIEVERS = [m for m in sorted(MODELS) if issubclass(find(m), Retriever)]
 CASES = [

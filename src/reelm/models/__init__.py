@@ -7,12 +7,16 @@ from reelm import registry
 MODELS = {
     "content": "reelm.models.content:Content",  # cosine of frozen features with the history
     "ease": "reelm.models.ease:EASE",  # a linear model of items from items, in closed form
+    "freedom": "reelm.models.freedom:FREEDOM",  # that, and vectors smoothed over a content graph
     "item_knn": "reelm.models.item_knn:ItemKNN",  # items watched by the same people
     "lightgcn": "reelm.models.lightgcn:LightGCN",  # vectors smoothed along who chose what
     "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history
     "mf": "reelm.models.mf:MF",  # a vector per user and item, ranked pair by pair
+    "mmssl": "reelm.models.mmssl:MMSSL",  # a graph per kind of feature, a critic and a contrast
     "popularity": "reelm.models.popularity:Popularity",  # counts; the floor to beat
+    "promptmm": "reelm.models.promptmm:PromptMM",  # lightgcn and features, tuned by prompts
     "sasrec": "reelm.models.sasrec:SASRec",  # causal self-attention over the history
+    "vbpr": "reelm.models.vbpr:VBPR",  # mf with a second part made of features
 }
 
 

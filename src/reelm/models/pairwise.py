@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -89,18 +89,20 @@ class Pairwise(Retriever):
             loss = losses.sampled_softmax((user * item).sum(1) / config.temperature, scores, same)
         else:
             loss = losses.in_batch_softmax(user, item, batch.item, config.temperature)
-        squares = sum((part**2).sum() for part in self.learned(batch))
+        squares = torch.stack([part.pow(2).sum() for part in self.learned(batch)]).sum()
         return {config.objective: loss, "decay": config.decay * squares / (2 * len(batch.user))}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
         users, items = self._all()
-        return self.placed(dot(users[user], items))
+        scores = dot(users[user], items)
+        return torch.where(self.rankable(), scores, scores.amin(1, keepdim=True) - 1)
 
-    def placed(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
-        """Scores with items that nothing is known of behind all others."""
-        return torch.where(self.seen, scores, scores.amin(1, keepdim=True) - 1)
+    def rankable(self) -> Bool[Tensor, "items"]:
+        """Items of which something is known; all others come last. Models that read features
+        know something of items that training never saw."""
+        return self.seen
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]

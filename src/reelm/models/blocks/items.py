@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
@@ -85,17 +85,19 @@ def projector(data: Dataset, features: Sequence[str], dim: int) -> ContentProjec
     Raises:
         MissingInput: the dataset was loaded without one of them.
     """
-    tables = [data.feature(name, "items of content or both") for name in features]
-    has = [torch.from_numpy(data.has_feature[name]) for name in features]
-    table = torch.cat([_standardised(t, h) for t, h in zip(tables, has, strict=True)], dim=1)
+    table = torch.cat([standardised(data, n, "items of content or both") for n in features], dim=1)
     return ContentProjector(table, dim)
 
 
-def _standardised(
-    table: Float[Tensor, "items raw"], has: Bool[Tensor, "items"]
-) -> Float[Tensor, "items raw"]:
-    """Each column with mean 0 and deviation 1 over the videos that have the feature, then all
-    scaled to a mean length of 8; other videos stay zero."""
+def standardised(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "items raw"]:
+    """A feature table, each column with mean 0 and deviation 1 over the videos that have it, then
+    all scaled to a mean length of 8; other videos stay zero, which is then the mean video.
+
+    Raises:
+        MissingInput: the dataset was loaded without it.
+    """
+    table = data.feature(name, needed_by)
+    has = torch.from_numpy(data.has_feature[name])
     if not has.any():
         return torch.zeros_like(table)
     known = table[has]

@@ -1,0 +1,64 @@
+"""VBPR: MF-BPR with a second pair of vectors, the item's made from what the video shows.
+
+Source: He & McAuley 2016, "VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback",
+arXiv:1510.01784, equations 3 to 5.
+Departures: any feature tables, side by side and standardised, in place of one of pictures; biases
+of users are left out, since they do not change a ranking; AdamW, see mf.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from reelm.data.dataset import Dataset
+from reelm.data.pairs import PairBatch
+from reelm.models.blocks.items import standardised
+from reelm.models.pairwise import Pairwise, PairwiseConfig
+
+
+class VBPRConfig(PairwiseConfig):
+    """Section [model] of a vbpr run."""
+
+    features: tuple[str, ...] = ("text",)
+    """Feature tables that are read, side by side."""
+    content_dim: PositiveInt = 64
+    """Width of the vectors that are made of features; the paper has as many as learned ones."""
+
+
+class VBPR(Pairwise):
+    """A learned part, a part made of features, and what an item is worth to everybody."""
+
+    Config = VBPRConfig
+
+    def __init__(self, config: VBPRConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        tables = [standardised(data, name, "vbpr") for name in config.features]
+        self.register_buffer("table", torch.cat(tables, dim=1))
+        self.table: Tensor
+        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
+        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
+        self.taste = nn.Parameter(torch.empty(len(data.users), config.content_dim))
+        self.project = nn.Linear(self.table.shape[1], config.content_dim, bias=False)
+        self.worth = nn.Linear(self.table.shape[1], 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(len(data.items), 1))
+        for table in (self.user, self.item, self.taste):
+            nn.init.xavier_uniform_(table)
+
+    @classmethod
+    def needs(cls, config: VBPRConfig) -> tuple[str, ...]:
+        return tuple(f"features.{name}" for name in config.features)
+
+    def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        learned = torch.cat([self.item, self.bias], dim=1) * self.seen[:, None]
+        shown = torch.cat([self.project(self.table), self.worth(self.table)], dim=1)
+        one = torch.ones_like(self.user[:, :1])
+        users = torch.cat([self.user, one, self.taste, one], dim=1)
+        return users, torch.cat([learned, shown], dim=1)
+
+    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
+        items = torch.cat([batch.item, batch.negatives.flatten()])
+        return [self.user[batch.user], self.taste[batch.user], self.item[items], self.bias[items]]
+
+    def rankable(self) -> Bool[Tensor, "items"]:
+        return self.seen | (self.table != 0).any(1)
