@@ -47,8 +47,9 @@ class Dataset:
     uploaded: Float64[np.ndarray, "items"] | None = None
     """Seconds since 1970, UTC; NaN where unknown."""
     removed: Mapping[str, int] = field(default_factory=dict)
-    """What the rules left out: `repeats` of the video just before it; and `interactions`, `users`
-    and `videos` that had fewer interactions than `DatasetConfig` asks for."""
+    """What the rules left out: `repeats` of the video just before it; `interactions`, `users`
+    and `videos` that had fewer interactions than `DatasetConfig` asks for; and, as
+    `features.<name>`, vectors with NaN or infinity, whose videos count as having none."""
 
     @staticmethod
     def build(
@@ -106,7 +107,7 @@ class Dataset:
     def of(packed: Packed, features: Sequence[Features] | Mapping[str, Features] = ()) -> "Dataset":
         """A packed log with the vectors of its videos."""
         items = tuple(packed.items)
-        vectors, has = _aligned(features, items)
+        vectors, has, broken = _aligned(features, items)
         return Dataset(
             users=tuple(packed.users),
             items=items,
@@ -118,7 +119,7 @@ class Dataset:
             features=vectors,
             has_feature=has,
             uploaded=packed.uploaded,
-            removed=packed.removed,
+            removed=packed.removed | broken,
         )
 
     def __len__(self) -> int:
@@ -179,20 +180,24 @@ class Dataset:
 
 def _aligned(
     features: Sequence[Features] | Mapping[str, Features], items: tuple[str, ...]
-) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Each feature as [items, dim], with zeros where a video has none, and who has one."""
+) -> tuple[dict[str, Tensor], dict[str, np.ndarray], dict[str, int]]:
+    """Each feature as [items, dim], with zeros where a video has none; who has one; and how many
+    vectors were left out because they hold NaN or infinity."""
     pairs = features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
     place = {video: row for row, video in enumerate(items)}
-    vectors, has = {}, {}
+    vectors, has, broken = {}, {}, {}
     for name, feature in pairs:
         if name in vectors:
             raise BadData(f"two features are called {name!r}; give them different names.")
-        rows = np.array([place.get(video, 0) for video in feature.ids], np.int64)
+        whole = np.isfinite(feature.vectors).all(axis=1)
+        rows = np.array([place.get(video, 0) for video in feature.ids], np.int64)[whole]
         table = np.zeros((len(items), feature.vectors.shape[1]), np.float32)
-        table[rows] = feature.vectors
+        table[rows] = feature.vectors[whole]
         table[0] = 0
         mask = np.zeros(len(items), bool)
         mask[rows] = True
         mask[0] = False
         vectors[name], has[name] = torch.from_numpy(table), mask
-    return vectors, has
+        if not whole.all():
+            broken[f"features.{name}"] = int((~whole).sum())
+    return vectors, has, broken

@@ -79,8 +79,10 @@ def read_catalog(folder: Path) -> Catalog:
 def read_features(folder: Path, name: str | None = None) -> Features:
     """The vectors in a features folder, called `name` or else after the encoder.
 
+    Single vectors with NaN are taken as they are; a dataset leaves them out and counts them.
+
     Raises:
-        BadData: no vectors, or another number of ids than of vectors, or a vector with NaN.
+        BadData: no vectors, or another number of ids than of vectors, or no finite one.
     """
     parts = sorted(folder.glob("part-*.npy"))
     if not parts:
@@ -93,9 +95,8 @@ def read_features(folder: Path, name: str | None = None) -> Features:
             "The folder was changed after it was written; run encode again."
         )
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise BadData(f"{folder}: the vector of video {ids[row]!r} holds NaN or infinity.")
+    if len(vectors) and not np.isfinite(vectors).all(axis=1).any():
+        raise BadData(f"{folder}: every vector holds NaN or infinity. Run encode again.")
     return Features(name or _stem(folder), ids, vectors)
 
 

@@ -23,7 +23,7 @@ from reelm.models.base import Retriever
 from reelm.runs import Run
 
 POOLS = ("mixed", "warm", "cold")
-VERSION = 2
+VERSION = 3
 
 __all__ = [
     "POOLS",
@@ -133,8 +133,11 @@ def evaluate(
         among = [_sampled(found[name], sampled, ks) for name in masks]
         tables = [table.hstack(more) for table, more in zip(tables, among, strict=True)]
     sizes = {name: int(mask.sum()) for name, mask in masks.items()}
-    targets = [_targets(name, found[name], questions, counts) for name in masks]
-    return Report.of(pl.concat(tables), sizes, ks, len(questions), whole, pl.concat(targets))
+    targets = pl.concat(_targets(name, found[name], questions, counts) for name in masks)
+    if lists and lists.tables:
+        tables_of = pl.Series("tables", lists.tables).gather(targets["item"])
+        targets = targets.with_columns(tables_of)
+    return Report.of(pl.concat(tables), sizes, ks, len(questions), whole, targets)
 
 
 def _table(

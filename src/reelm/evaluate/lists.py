@@ -40,6 +40,9 @@ class Lists:
     """Features of length 1, and zeros where a video has none."""
     has: Bool[np.ndarray, "items"] | None = None
     """Which videos have any."""
+    tables: tuple[str, ...] = ()
+    """For each video the names of the feature tables it is in, as `image+text`, or `none`; empty
+    if there are no tables."""
 
     @staticmethod
     def of(data: Dataset, feature: str | None = None) -> "Lists":
@@ -51,13 +54,14 @@ class Lists:
         width, users = len(data.items), len(data.users)
         met = np.bincount(np.unique(data.user * width + data.item) % width, minlength=width)
         share = np.where(met, met / max(users, 1), 1 / (users + 1))
+        tables = _in_tables(data)
         if feature is None:
-            return Lists(data.counts, -np.log2(share))
+            return Lists(data.counts, -np.log2(share), tables=tables)
         table = data.feature(feature, "evaluate.diversity_by").float().numpy()
         length = np.linalg.norm(table, axis=1, keepdims=True)
         has = data.has_feature[feature] & (length[:, 0] > 0)
         unit = np.where(has[:, None], table / np.where(length > 0, length, 1), 0)
-        return Lists(data.counts, -np.log2(share), unit.astype(np.float32), has)
+        return Lists(data.counts, -np.log2(share), unit.astype(np.float32), has, tables)
 
     def per_question(
         self, found: Placed, ks: Sequence[int]
@@ -98,6 +102,17 @@ class Lists:
         size = questions.stop - questions.start
         total = so_far[questions.stop] - so_far[questions.start]
         return np.where(size > 0, total / np.maximum(size, 1), np.nan)
+
+
+def _in_tables(data: Dataset) -> tuple[str, ...]:
+    """`Lists.tables` of a dataset."""
+    if not data.has_feature:
+        return ()
+    names = np.array(sorted(data.has_feature))
+    has = np.stack([data.has_feature[name] for name in names], axis=1)
+    kinds, kind = np.unique(has, axis=0, return_inverse=True)
+    said = ["+".join(names[row]) or "none" for row in kinds]
+    return tuple(said[k] for k in kind.ravel())
 
 
 def _mean(

@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+Number = int | float
+
 WAYS = {
     "seen": "By whether training saw the video",
     "frequency": "By training interactions of the video",
     "history": "By length of history",
+    "tables": "By the features the video has",
 }
 TITLES = {
     "accuracy": "How high the targets stand",
@@ -46,6 +49,20 @@ def number(value: float | None) -> str:
     if abs(value) < 1:
         return f"{value:.4f}".replace("0.", ".", 1)
     return f"{value:.{max(0, 3 - int(math.log10(abs(value))))}f}"
+
+
+def room(low: Number, high: Number) -> tuple[Number, Number]:
+    """Ends of an axis: from 0 if the values come near to it, with some room to either side."""
+    if 0 <= low < 0.5 * high:
+        return 0.0, 1.05 * high
+    room = 0.1 * (high - low) or 0.1 * abs(high) or 0.1
+    return low - room, high + room
+
+
+def scaled(value: Number, given: tuple[Number, Number], wanted: tuple[Number, Number]) -> float:
+    """Where a value of a given range lies in the wanted one, to a tenth."""
+    share = (value - given[0]) / (given[1] - given[0])
+    return round(wanted[0] + share * (wanted[1] - wanted[0]), 1)
 
 
 def _label(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""The same figures for parts of the targets: rare and popular videos, short and long histories.
+"""The same figures for parts of the targets: rare and popular videos, short and long histories,
+videos with sound, title or cover and without.
 
 Every target keeps the place it has in the whole pool. A question counts in a part if one of its
 targets is in it, and only these targets count, as with pools.
@@ -32,7 +33,8 @@ def sliced(targets: pl.DataFrame, ks: Sequence[int]) -> dict[str, list[dict[str,
 
     Args:
         targets: one row per target of a pool, those of a question together: question, rank,
-            history, frequency.
+            history, frequency; and, where videos have features, tables: the names of those that
+        the target is in.
     """
     rank, question = targets["rank"].to_numpy(), targets["question"].to_numpy()
     found: dict[str, list[dict[str, Any]]] = {}
@@ -42,6 +44,12 @@ def sliced(targets: pl.DataFrame, ks: Sequence[int]) -> dict[str, list[dict[str,
             {"part": name} | _part(rank[place == n], question[place == n], ks)
             for n, name in enumerate(names)
             if (place == n).any()
+        ]
+    if "tables" in targets.columns:
+        tables = targets["tables"].to_numpy()
+        found["tables"] = [
+            {"part": str(name)} | _part(rank[tables == name], question[tables == name], ks)
+            for name in np.unique(tables)
         ]
     return found
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from reelm import losses
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
+from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, ItemGraph, light_propagate, nearest_items
-from reelm.models.blocks.items import standardised
 from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 
@@ -29,6 +29,8 @@ class FREEDOMConfig(PairwiseConfig):
 
     features: tuple[str, ...] = ("text",)
     """Feature tables; each gives a graph of items."""
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of items whose features are left out of a step, each table's on its own."""
     graph_weights: tuple[NonNegativeFloat, ...] = ()
     """What each table's graph counts, in their order; unset: all alike."""
     neighbours: PositiveInt = 10
@@ -59,16 +61,14 @@ class FREEDOM(Pairwise):
         super().__init__(config, data)
         self.config: FREEDOMConfig = config
         self.graph = Bipartite(data)
-        tables = [standardised(data, name, "freedom") for name in config.features]
-        self.alike = _merged(tables, config)
+        self.tables = FeatureTables(data, config.features, "freedom", config.feature_dropout)
+        self.alike = _merged(self.tables.eval().tables(), config)
         self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
         self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
         for table in (self.user, self.item):
             nn.init.xavier_uniform_(table)
-        read = tables if config.content_weight else []
-        for number, table in enumerate(read):
-            self.register_buffer(f"table_{number}", table)
-        self.project = nn.ModuleList(nn.Linear(table.shape[1], config.dim) for table in read)
+        widths = self.tables.widths if config.content_weight else []
+        self.project = nn.ModuleList(nn.Linear(width, config.dim) for width in widths)
 
     @classmethod
     def needs(cls, config: FREEDOMConfig) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class FREEDOM(Pairwise):
     def _shown(self, users: Tensor, batch: PairBatch, m: int) -> Float[Tensor, ""]:
         """bpr where an item's vector is made of one feature table alone."""
         rows = torch.cat([batch.item, batch.negatives.flatten()])
-        found = self.project[m](self.get_buffer(f"table_{m}")[rows])
+        found = self.project[m](self.tables.table(m)[rows])
         item, against = found[: len(batch.item)], found[len(batch.item) :]
         against = against.view(*batch.negatives.shape, -1)
         user = users[batch.user]

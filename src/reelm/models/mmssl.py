@@ -29,8 +29,8 @@ from torch.func import functional_call
 from reelm import losses
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
+from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, Rows, by_rows, light_propagate, product
-from reelm.models.blocks.items import standardised
 from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 TILE = 1024  # users whose scores of all items are held at once while graphs are rebuilt
@@ -47,6 +47,8 @@ class MMSSLConfig(PairwiseConfig):
     """Heads of the attention between kinds; must divide `dim`."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of projected features set to zero while training."""
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of items whose features are left out of a step, each table's on its own."""
     graph_items: NonNegativeInt = 10
     """Items each user is joined to in a kind's graph; 0 leaves the graphs empty."""
     rebuild_every: PositiveInt = 30
@@ -116,21 +118,19 @@ class MMSSL(Pairwise):
         super().__init__(config, data)
         self.config: MMSSLConfig = config
         self.graph = Bipartite(data)
-        tables = [standardised(data, name, "mmssl") for name in config.features]
-        self.kinds = range(len(tables))
-        for kind, table in enumerate(tables):
-            self.register_buffer(f"table_{kind}", table)
-        self.project = nn.ModuleList(nn.Linear(t.shape[1], config.dim) for t in tables)
+        self.tables = FeatureTables(data, config.features, "mmssl", config.feature_dropout)
+        self.kinds = range(len(self.tables))
+        self.project = nn.ModuleList(nn.Linear(w, config.dim) for w in self.tables.widths)
         self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
         self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
         for weight in (self.user, self.item):
             nn.init.xavier_uniform_(weight)
         self.joins = config.graph_items > 0 and config.refine > 0
-        several = self.joins and len(tables) > 1
+        several = self.joins and len(self.tables) > 1
         self.attention = Attention(config.dim, config.heads) if several else None
         self.judge = Critic(len(data.items), config.dim) if config.critic else None
         k = min(config.graph_items, max(len(data.items) - 1, 1))
-        near = torch.zeros(len(tables), len(data.users), k, dtype=torch.int32)
+        near = torch.zeros(len(self.tables), len(data.users), k, dtype=torch.int32)
         self.register_buffer("near", near)
         self.register_buffer("built", torch.zeros((), dtype=torch.long))  # steps since, or 0
         self.near: Tensor
@@ -158,8 +158,7 @@ class MMSSL(Pairwise):
         return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
-        known = [(self.get_buffer(f"table_{kind}") != 0).any(1) for kind in self.kinds]
-        return torch.stack([self.seen, *known]).any(0)
+        return self.seen | self.tables.known
 
     def _views(self) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]], list[Tensor]]:
         """Final vectors of users and items; each kind's features of both; each kind's users as its
@@ -189,7 +188,7 @@ class MMSSL(Pairwise):
     def _shown(self, kind: int) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """A kind's features of users, and of items after one round; an item nobody chose keeps
         its own."""
-        own = self.project[kind](self.get_buffer(f"table_{kind}"))
+        own = self.project[kind](self.tables.table(kind))
         own = F.dropout(own, self.config.dropout, self.training)
         users = self.graph.to_users(own)
         return users, torch.where(self.seen[:, None], self.graph.to_items(users), own)

@@ -29,8 +29,8 @@ class PairwiseConfig(Config):
     """Width of the vectors of users and items."""
     objective: Literal["bpr", "softmax", "in_batch"] = "bpr"
     """bpr: the chosen item against each drawn one, by the logistic loss of their difference;
-    softmax: against all drawn ones at once, by cosines over `temperature`; in_batch: the same, but
-    drawn are the other chosen items of the batch."""
+    softmax: against all that were drawn for the batch, by cosines over `temperature`; in_batch: the
+    same, against the other chosen items of the batch."""
     negatives: PositiveInt = 1
     """Items drawn for each pair."""
     temperature: PositiveFloat = 0.2
@@ -76,19 +76,18 @@ class Pairwise(Retriever):
         self, batch: PairBatch, users: Tensor, items: Tensor
     ) -> dict[str, Float[Tensor, ""]]:
         """The loss that the settings name, and decay."""
-        config = self.config
+        config, heat = self.config, self.config.temperature
         user, item = users[batch.user], items[batch.item]
         if config.objective == "bpr":
             against = items[batch.negatives]
             loss = losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
         elif config.objective == "softmax":
-            user, item = F.normalize(user, dim=1), F.normalize(item, dim=1)
-            against = F.normalize(items[batch.negatives], dim=2)
-            scores = (user[:, None] * against).sum(2) / config.temperature
-            same = batch.negatives == batch.item[:, None]
-            loss = losses.sampled_softmax((user * item).sum(1) / config.temperature, scores, same)
+            drawn = batch.negatives.flatten().unique()
+            user, item = F.normalize(user, dim=1) / heat, F.normalize(item, dim=1)
+            against = F.normalize(items[drawn], dim=1)
+            loss = losses.shared_softmax(user, item, against, (batch.item, drawn))
         else:
-            loss = losses.in_batch_softmax(user, item, batch.item, config.temperature)
+            loss = losses.in_batch_softmax(user, item, batch.item, heat)
         squares = torch.stack([part.pow(2).sum() for part in self.learned(batch)]).sum()
         return {config.objective: loss, "decay": config.decay * squares / (2 * len(batch.user))}
 

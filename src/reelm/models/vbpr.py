@@ -8,12 +8,12 @@ of users are left out, since they do not change a ranking; AdamW, see mf.
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
-from reelm.models.blocks.items import standardised
+from reelm.models.blocks.features import FeatureTables
 from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 
@@ -22,6 +22,8 @@ class VBPRConfig(PairwiseConfig):
 
     features: tuple[str, ...] = ("text",)
     """Feature tables that are read, side by side."""
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of items whose features are left out of a step, each table's on its own."""
     content_dim: PositiveInt = 64
     """Width of the vectors that are made of features; the paper has as many as learned ones."""
 
@@ -33,14 +35,13 @@ class VBPR(Pairwise):
 
     def __init__(self, config: VBPRConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        tables = [standardised(data, name, "vbpr") for name in config.features]
-        self.register_buffer("table", torch.cat(tables, dim=1))
-        self.table: Tensor
+        self.shown = FeatureTables(data, config.features, "vbpr", config.feature_dropout)
+        width = sum(self.shown.widths)
         self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
         self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
         self.taste = nn.Parameter(torch.empty(len(data.users), config.content_dim))
-        self.project = nn.Linear(self.table.shape[1], config.content_dim, bias=False)
-        self.worth = nn.Linear(self.table.shape[1], 1, bias=False)
+        self.project = nn.Linear(width, config.content_dim, bias=False)
+        self.worth = nn.Linear(width, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(len(data.items), 1))
         for table in (self.user, self.item, self.taste):
             nn.init.xavier_uniform_(table)
@@ -51,7 +52,8 @@ class VBPR(Pairwise):
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         learned = torch.cat([self.item, self.bias], dim=1) * self.seen[:, None]
-        shown = torch.cat([self.project(self.table), self.worth(self.table)], dim=1)
+        table = torch.cat(self.shown.tables(), dim=1)
+        shown = torch.cat([self.project(table), self.worth(table)], dim=1)
         one = torch.ones_like(self.user[:, :1])
         users = torch.cat([self.user, one, self.taste, one], dim=1)
         return users, torch.cat([learned, shown], dim=1)
@@ -61,4 +63,4 @@ class VBPR(Pairwise):
         return [self.user[batch.user], self.taste[batch.user], self.item[items], self.bias[items]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
-        return self.seen | (self.table != 0).any(1)
+        return self.seen | self.shown.known

@@ -160,3 +160,13 @@ def test_notes_are_read_part_by_part(tmp_path):
         table.write_parquet(tmp_path / f"part-{part:05d}.parquet")
     files.finish(tmp_path, stage="annotate")
     assert read_notes(tmp_path)["video_id"].to_list() == ["v0", "v1"]
+
+
+def test_a_vector_with_nan_is_left_out_and_counted():
+    vectors = np.array([[1, 2], [np.nan, 1], [3, np.inf]], np.float32)
+    data = Dataset.build(
+        log(("a", "x"), ("a", "y"), then=[]), [Features("t", ("x", "y", "z"), vectors)]
+    )
+    assert data.has_feature["t"].tolist() == [False, True, False]
+    assert data.features["t"].tolist() == [[0, 0], [1, 2], [0, 0]]
+    assert data.removed == {"features.t": 2}

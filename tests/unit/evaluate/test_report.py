@@ -132,7 +132,7 @@ def test_everything_a_report_can_hold(made):
     named = {"coverage@5", "popularity@5", "popularity_ratio@5", "novelty@5", "sampled7_ndcg@5"}
     assert named < set(facts["metrics"])
     assert "diversity@5" not in facts["metrics"]
-    assert set(facts["slices"]) == {"seen", "frequency", "history"}
+    assert set(facts["slices"]) == {"seen", "frequency", "history", "tables"}
     targets = pl.read_parquet(folder / "targets.parquet")
     assert {"user_id", "video_id", "rank", "frequency"} < set(targets.columns)
     mixed = targets.filter(pl.col("pool") == "mixed")

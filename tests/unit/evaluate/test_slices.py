@@ -1,7 +1,13 @@
+from dataclasses import replace
+
+import numpy as np
 import polars as pl
 import pytest
 
-from reelm.evaluate import evaluate
+from reelm import train
+from reelm.data.split import leave_last_two
+from reelm.data.tables import Features
+from reelm.evaluate import Lists, evaluate
 from reelm.evaluate.slices import sliced
 
 
@@ -48,3 +54,16 @@ def test_slices_of_an_evaluation(asked):
     seen = {part["part"]: part["questions"] for part in report.slices["mixed"]["seen"]}
     assert seen == {"cold": (counts == 0).sum(), "warm": (counts > 0).sum()}
     assert [part["part"] for part in report.slices["cold"]["frequency"]] == ["0"]
+
+
+def test_targets_are_told_apart_by_the_features_their_videos_have(two_tastes):
+    table = Features("sound", ("v0", "v1", "v2", "v3"), np.ones((4, 2), np.float32))
+    has = {"sound": np.isin(two_tastes.items, table.ids)} | two_tastes.has_feature
+    data = replace(two_tastes, has_feature=has)
+    cut = leave_last_two(data)
+    run = train.fit(cut, "popularity")
+    report = evaluate(run, cut.test, ("mixed",), (5,), Lists.of(cut.train))
+    found = {part["part"]: part["targets"] for part in report.slices["mixed"]["tables"]}
+    with_sound = int(np.isin([data.items[t] for t in cut.test.target], table.ids).sum())
+    assert found == {"sound+text": with_sound, "text": 24 - with_sound}
+    assert "tables" not in evaluate(run, cut.test, ("mixed",), (5,)).slices["mixed"]

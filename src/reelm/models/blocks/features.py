@@ -1,0 +1,49 @@
+"""Frozen feature tables that a model reads, of which any may be missing for any video."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reelm.data.dataset import Dataset
+from reelm.models.blocks.items import standardised
+
+
+class FeatureTables(nn.Module):
+    """Some tables, each standardised; a video without one has zeros there: it is the mean video.
+
+    Dropout leaves whole rows out while training, each table's on its own, so that what is made of
+    the others must do without: videos without sound, title or cover are then nothing new.
+    """
+
+    def __init__(
+        self, data: Dataset, names: Sequence[str], needed_by: str, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.widths = []
+        for number, name in enumerate(names):
+            table = standardised(data, name, needed_by)
+            self.register_buffer(f"table_{number}", table)
+            self.widths.append(table.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def table(self, number: int) -> Float[Tensor, "items raw"]:
+        """One table, in the order of the names."""
+        whole = self.get_buffer(f"table_{number}")
+        if not self.training or not self.dropout:
+            return whole
+        return whole * (torch.rand(len(whole), 1, device=whole.device) >= self.dropout)
+
+    def tables(self) -> list[Float[Tensor, "items raw"]]:
+        """All of them."""
+        return [self.table(number) for number in range(len(self))]
+
+    @property
+    def known(self) -> Bool[Tensor, "items"]:
+        """Items that have any."""
+        has = [(self.get_buffer(f"table_{n}") != 0).any(1) for n in range(len(self))]
+        return torch.stack(has).any(0)
