@@ -64,50 +64,84 @@ def amazon(name: str) -> Split:
     return held_out(table.select(user_id="user", video_id="items", event=pl.lit("interaction")))
 
 
+def tiktok() -> Split:
+    """TikTok as HKUDS split it: 9,308 users, 6,710 items, 59,541 training pairs; features of
+    pictures and of sound."""
+    from reelm.data.tables import Features
+
+    root = folder() / "tiktok"
+    log = pl.read_parquet(root / "interactions.parquet")
+    names = {0: "train", 1: "valid", 2: "test"}
+    events = log.select(
+        user_id=pl.col("user").cast(pl.String),
+        video_id=pl.col("item").cast(pl.String),
+        event=pl.lit("like"),
+        split=pl.col("split").replace_strict(names),
+    )
+    with np.load(root / "features.npz", allow_pickle=False) as held:
+        tables = {name: held[name].astype(np.float32) for name in ("image", "audio")}
+    ids = tuple(str(row) for row in range(len(tables["image"])))
+    features = [Features(name, ids, table) for name, table in tables.items()]
+    data = Dataset.build(events, features, videos=ids)
+    return split(data, SplitConfig(name="given"))
+
+
 def run(
     table: str,
     data: Split,
     arms: Sequence[Arm],
     seeds: Sequence[int],
     extra: Callable[[Retriever, Split], Mapping[str, Any]] | None = None,
+    make: Callable[[Split, Arm, int], Path] | None = None,
 ) -> None:
-    """Train and test each arm with each seed that the table lacks, seed by seed."""
+    """Train and test each arm with each seed that the table lacks, seed by seed.
+
+    Args:
+        extra: more that a row should hold.
+        make: makes the run in place of `trained`.
+    """
     path = RESULTS / f"{table}.jsonl"
     done = {(row["arm"], row["seed"]) for row in rows(table)}
     for seed in seeds:
         for arm in arms:
             if (arm.name, seed) in done:
                 continue
-            row = one(data, arm, seed, extra)
+            row = tested(data, arm, seed, (make or trained)(data, arm, seed), extra)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
 
 
-def one(
+def trained(data: Split, arm: Arm, seed: int) -> Path:
+    """The run of an arm."""
+    config = arm.train.model_copy(update={"seed": seed})
+    return train.train_run(data, arm.model, arm.settings, config, WORK)
+
+
+def tested(
     data: Split,
     arm: Arm,
     seed: int,
+    made: Path,
     extra: Callable[[Retriever, Split], Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
-    """Train, then open the test split once."""
-    config = arm.train.model_copy(update={"seed": seed})
-    made = train.train_run(data, arm.model, arm.settings, config, WORK)
+    """The row of a run, for which the test split is opened once."""
+    config = arm.train
     lines = (made / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     epochs = [json.loads(line) for line in lines]
     model = runs.load(made).model
     report = evaluate(model, data.test, ("mixed",), (5, 10, 20), sampled=Sampled(100))
     spent = np.cumsum([row["cpu_s"] for row in epochs])
     valid = [(float(s), row.get(config.measure)) for s, row in zip(spent, epochs, strict=True)]
-    kept = next((row for row in epochs if row.get("kept")), epochs[-1])
+    kept = next((row for row in epochs if row.get("kept")), epochs[-1] if epochs else {})
     return {
         "arm": arm.name,
         "seed": seed,
         "test": {name: round(value, 5) for name, value in report.pools["mixed"].items()},
         "valid": kept.get(config.measure),
-        "best_epoch": kept["epoch"],
+        "best_epoch": kept.get("epoch", 0),
         "epochs": len(epochs),
-        "cpu_s": round(float(spent[-1]), 1),
+        "cpu_s": round(float(spent[-1]), 1) if epochs else 0.0,
         "settings": arm.settings.model_dump(mode="json", exclude_defaults=True),
         "train": arm.train.model_dump(mode="json", exclude_defaults=True),
         "curve": [(round(s, 1), round(v, 5)) for s, v in valid if v is not None],

@@ -39,7 +39,7 @@ VARIANTS = {
     "item_knn": {"": {}, "near": {"neighbours": 3}},
     "lightgcn": {
         "": {},
-        "softmax": {"objective": "softmax", "negatives": 4},
+        "softmax": {"objective": "softmax", "negatives": 8},
         "in batch": {"objective": "in_batch"},
     },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},

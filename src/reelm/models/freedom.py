@@ -20,7 +20,7 @@ from reelm import losses
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
-from reelm.models.blocks.graph import Bipartite, ItemGraph, light_propagate, nearest_items
+from reelm.models.blocks.graph import Bipartite, ItemGraph, alike, light_propagate
 from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 
@@ -62,7 +62,7 @@ class FREEDOM(Pairwise):
         self.config: FREEDOMConfig = config
         self.graph = Bipartite(data)
         self.tables = FeatureTables(data, config.features, "freedom", config.feature_dropout)
-        self.alike = _merged(self.tables.eval().tables(), config)
+        self.near = _merged(self.tables.eval().tables(), config)
         self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
         self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
         for table in (self.user, self.item):
@@ -78,7 +78,7 @@ class FREEDOM(Pairwise):
         known = self.item * self.seen[:, None]
         near = known
         for _ in range(self.config.item_layers):
-            near = self.alike(near)
+            near = self.near(near)
         thin = self.training and self.config.edge_dropout > 0
         graph = self.graph.dropped(self.config.edge_dropout) if thin else self.graph
         users, items = light_propagate(graph, self.user, known, self.config.layers)
@@ -96,7 +96,7 @@ class FREEDOM(Pairwise):
         return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
-        return self.seen | (self.alike.value != 0).any(1)
+        return self.seen | (self.near.value != 0).any(1)
 
     def _shown(self, users: Tensor, batch: PairBatch, m: int) -> Float[Tensor, ""]:
         """bpr where an item's vector is made of one feature table alone."""
@@ -111,9 +111,8 @@ class FREEDOM(Pairwise):
 def _merged(tables: list[Tensor], config: FREEDOMConfig) -> ItemGraph:
     """The graphs of all tables side by side, weighted to add up to 1."""
     weights = config.graph_weights or (1.0,) * len(tables)
-    found = [nearest_items(table, config.neighbours) for table in tables]
+    found = [alike(table, config.neighbours) for table in tables]
     share = [w / max(sum(weights), 1e-12) for w in weights]
-    near = torch.cat([near for near, _ in found], dim=1)
-    return ItemGraph(
-        near, torch.cat([v * w for (_, v), w in zip(found, share, strict=True)], dim=1)
-    )
+    near = torch.cat([graph.near for graph in found], dim=1)
+    value = torch.cat([graph.value * w for graph, w in zip(found, share, strict=True)], dim=1)
+    return ItemGraph(near, value)

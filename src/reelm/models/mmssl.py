@@ -67,8 +67,12 @@ class MMSSLConfig(PairwiseConfig):
     """Weight of the critic's own loss; with 0 there is none, and no adversarial term."""
     penalty: NonNegativeFloat = 0.3
     """Weight, in the critic's loss, of how far its slopes are from 1."""
+    critic_users: PositiveInt = 256
+    """Users of a batch, at most, whose rows the critic is shown."""
     critic_items: PositiveInt = 256
-    """Items drawn for a batch that rows are looked at on, beside the chosen ones."""
+    """Items drawn that these rows are looked at on, beside those the users chose just now."""
+    contrast_users: PositiveInt = 512
+    """Users of a batch, at most, that are contrasted with each other."""
     gumbel_temperature: PositiveFloat = 0.5
     """How soft true rows are made, so that they could not be told by being 0 and 1."""
 
@@ -102,11 +106,14 @@ class Attention(nn.Module):
     def forward(self, views: Float[Tensor, "nodes kinds dim"]) -> Float[Tensor, "nodes dim"]:
         """Values are the views themselves."""
         query, key, value = (
-            one.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            one.unflatten(-1, (self.heads, -1))
             for one in (self.query(views), self.key(views), views)
         )
-        weight = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
-        return (weight @ value).mean(2).flatten(1)
+        # A product per pair of kinds: there are few, and many tiny matrix products are slow.
+        heat = query.shape[-1] ** 0.5
+        logits = (query[:, :, None] * key[:, None]).sum(-1, keepdim=True) / heat
+        weight = logits.softmax(2).mean(1)  # nodes kinds heads 1
+        return (weight * value).sum(1).flatten(1)
 
 
 class MMSSL(Pairwise):
@@ -149,7 +156,8 @@ class MMSSL(Pairwise):
         users, items, shown, views = self._views()
         terms = self.compared(batch, users, items)
         if self.config.contrast:
-            terms["contrast"] = self.config.contrast * self._contrast(batch.user, users, views)
+            some = batch.user[: self.config.contrast_users]
+            terms["contrast"] = self.config.contrast * self._contrast(some, users, views)
         if self.judge is not None:
             terms |= self._judged(self.judge, batch, shown)
         return terms
@@ -208,9 +216,10 @@ class MMSSL(Pairwise):
     ) -> dict[str, Float[Tensor, ""]]:
         """The critic's loss, for its own weights; and what kinds lose by not pleasing it."""
         config = self.config
-        some = self._looked_at(batch)
-        fake = torch.cat([F.normalize(u[batch.user] @ i[some].T, dim=1) for u, i in shown])
-        true = self._true_rows(batch, some).repeat(len(shown), 1)
+        user = batch.user[: config.critic_users]
+        some = self._looked_at(batch.item[: config.critic_users])
+        fake = torch.cat([F.normalize(u[user] @ i[some].T, dim=1) for u, i in shown])
+        true = self._true_rows(user, some).repeat(len(shown), 1)
         told = judge(fake.detach(), some).mean() - judge(true, some).mean()
         frozen: dict[str, Tensor] = {k: p.detach() for k, p in judge.named_parameters()}
         pleased: Tensor = functional_call(judge, frozen, (fake, some))
@@ -220,17 +229,17 @@ class MMSSL(Pairwise):
             "adversarial": -config.adversarial * pleased.mean(),
         }
 
-    def _looked_at(self, batch: PairBatch) -> Int[Tensor, "some"]:
-        """The chosen items of the batch and some drawn ones."""
+    def _looked_at(self, chosen: Int[Tensor, "batch"]) -> Int[Tensor, "some"]:
+        """These items and some drawn ones, sorted."""
         seen = self.seen.nonzero()[:, 0]
         drawn = seen[torch.randint(len(seen), (self.config.critic_items,), device=seen.device)]
-        return torch.cat([batch.item, drawn]).unique()[: 4 * self.config.critic_items]
+        return torch.cat([chosen, drawn]).unique()
 
     def _true_rows(
-        self, batch: PairBatch, some: Int[Tensor, "some"]
+        self, user: Int[Tensor, "batch"], some: Int[Tensor, "some"]
     ) -> Float[Tensor, "batch some"]:
-        """What the batch's users chose of these items, made soft by noise; of unit length."""
-        chosen = self.graph.rows(batch.user, some)
+        """What these users chose of these items, made soft by noise; of unit length."""
+        chosen = self.graph.rows(user, some)
         noise = -torch.empty_like(chosen).exponential_().log()
         soft = ((chosen + 0.1 * noise) / self.config.gumbel_temperature).softmax(1)
         return F.normalize(soft + chosen, dim=1)

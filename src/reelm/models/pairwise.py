@@ -28,11 +28,11 @@ class PairwiseConfig(Config):
     dim: PositiveInt = 64
     """Width of the vectors of users and items."""
     objective: Literal["bpr", "softmax", "in_batch"] = "bpr"
-    """bpr: the chosen item against each drawn one, by the logistic loss of their difference;
-    softmax: against all that were drawn for the batch, by cosines over `temperature`; in_batch: the
-    same, against the other chosen items of the batch."""
-    negatives: PositiveInt = 1
-    """Items drawn for each pair."""
+    """bpr: the chosen item against items drawn for its user, by the logistic loss of their
+    difference; softmax: against items drawn for the whole batch, by cosines over `temperature`;
+    in_batch: the same, against the other chosen items of the batch."""
+    negatives: PositiveInt | None = None
+    """Items drawn; unset: 1 for each pair (bpr), 1024 for a batch (softmax)."""
     temperature: PositiveFloat = 0.2
     """What cosines are divided by in softmax and in_batch."""
     decay: NonNegativeFloat = 1e-4
@@ -40,6 +40,11 @@ class PairwiseConfig(Config):
     pairs."""
     pairs_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the pairs, drawn anew, that an epoch goes through."""
+
+    @property
+    def drawn(self) -> int:
+        """How many items are set against a chosen one."""
+        return self.negatives or (1 if self.objective == "bpr" else 1024)
 
 
 class Pairwise(Retriever):
@@ -66,7 +71,8 @@ class Pairwise(Retriever):
         """The learned vectors that this batch uses, for `decay`: [users, items, negatives]."""
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[PairBatch]:
-        return pairs(data, size, self.config.negatives, rng, self.config.pairs_share)
+        each = self.config.drawn if self.config.objective == "bpr" else 1
+        return pairs(data, size, each, rng, self.config.pairs_share)
 
     def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
         users, items = self.vectors()
@@ -82,7 +88,8 @@ class Pairwise(Retriever):
             against = items[batch.negatives]
             loss = losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
         elif config.objective == "softmax":
-            drawn = batch.negatives.flatten().unique()
+            seen = self.seen.nonzero()[:, 0]
+            drawn = seen[torch.randint(len(seen), (config.drawn,), device=seen.device)]
             user, item = F.normalize(user, dim=1) / heat, F.normalize(item, dim=1)
             against = F.normalize(items[drawn], dim=1)
             loss = losses.shared_softmax(user, item, against, (batch.item, drawn))

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen
+from reelm.models.blocks.neighbours import nearest
 
 Scale = Literal["symmetric", "mean", "sum"]
 
 Rows = tuple[Tensor, Tensor, Tensor]
 """A sparse matrix by rows: where each begins, then column and value of every entry."""
+
+Both = tuple[Rows, Rows]
+"""Matrices of the shapes users x items and items x users."""
 
 
 class Bipartite(nn.Module):
@@ -42,29 +46,34 @@ class Bipartite(nn.Module):
         self.register_buffer("edge_item", torch.from_numpy(chosen.item.copy()))
         self.edge_user: Tensor
         self.edge_item: Tensor
-        self._kept: tuple[Tensor, Rows, Rows, Rows, Rows] | None = None
+        self._kept: tuple[Tensor, Both, Both] | None = None
 
     def to_users(self, items: Float[Tensor, "items dim"]) -> Float[Tensor, "users dim"]:
         """What each user receives from the items he chose."""
-        _, users, items_back, _, _ = self._ready()
+        (users, _), (_, items_back) = self.directions()
         return product(users, items_back, items)
 
     def to_items(self, users: Float[Tensor, "users dim"]) -> Float[Tensor, "items dim"]:
         """What each item receives from the users who chose it."""
-        _, _, _, items, users_back = self._ready()
+        (_, items), (users_back, _) = self.directions()
         return product(items, users_back, users)
 
     def rows(
         self, users: Int[Tensor, "batch"], items: Int[Tensor, "some"]
     ) -> Float[Tensor, "batch some"]:
-        """1 where these users chose these items, 0 elsewhere; `items` must be sorted."""
-        starts, column, _ = self._ready()[1]
+        """1 where these users chose these items, 0 elsewhere; no item may be there twice.
+
+        Cost: O(all edges of these users) time.
+        """
+        starts, column, _ = self.directions()[0][0]
         size = starts[users + 1] - starts[users]
         owner = torch.arange(len(users), device=users.device).repeat_interleave(size)
         first = (starts[users] - size.cumsum(0) + size).repeat_interleave(size)
         item = column[torch.arange(len(owner), device=users.device) + first]
-        place = torch.searchsorted(items, item).clamp(max=len(items) - 1)
-        found = items[place] == item
+        places = torch.full((self.shape[1],), -1, device=users.device)
+        places[items] = torch.arange(len(items), device=users.device)
+        place = places[item]
+        found = place >= 0
         table = torch.zeros(len(users), len(items), device=users.device)
         table[owner[found], place[found]] = 1.0
         return table
@@ -91,26 +100,35 @@ class Bipartite(nn.Module):
         """How many edges each edge's user (side 0) or item (side 1) has."""
         return torch.bincount(end, minlength=self.shape[side]).float()[end.long()]
 
-    def _ready(self) -> tuple[Tensor, Rows, Rows, Rows, Rows]:
-        """The matrices users x items and items x users, each with its transpose."""
+    def directions(self) -> tuple[Both, Both]:
+        """The matrices users x items and items x users; then the transpose of the second and of
+        the first, which have their shapes. Where scaling is the same both ways they are the same.
+        """
         if self._kept is None or self._kept[0] is not self.edge_user:
             user, item = self.edge_user.long(), self.edge_item.long()
-            by_user, by_item = self._degree(user, 0), self._degree(item, 1)
-            if self.scale == "symmetric":
-                forth = back = (by_user * by_item).rsqrt()
-            elif self.scale == "mean":
-                forth, back = 1 / by_user, 1 / by_item
-            else:
-                forth = back = torch.ones_like(by_user)
-            users, items = self.shape
-            self._kept = (
-                self.edge_user,
-                by_rows(user, item, forth, users),
-                by_rows(item, user, forth, items),
-                by_rows(item, user, back, items),
-                by_rows(user, item, back, users),
+            forth, back = self._values()
+            both = (
+                by_rows(user, item, forth, self.shape[0]),
+                by_rows(item, user, back, self.shape[1]),
             )
-        return self._kept
+            other = both
+            if back is not forth:
+                other = (
+                    by_rows(user, item, back, self.shape[0]),
+                    by_rows(item, user, forth, self.shape[1]),
+                )
+            self._kept = self.edge_user, both, other
+        return self._kept[1:]
+
+    def _values(self) -> tuple[Float[Tensor, "edges"], Float[Tensor, "edges"]]:
+        """What edges count on the way to users, and to items."""
+        by_user, by_item = self._degree(self.edge_user, 0), self._degree(self.edge_item, 1)
+        if self.scale == "mean":
+            return 1 / by_user, 1 / by_item
+        same = (
+            (by_user * by_item).rsqrt() if self.scale == "symmetric" else torch.ones_like(by_user)
+        )
+        return same, same
 
 
 class ItemGraph(nn.Module):
@@ -139,7 +157,7 @@ class ItemGraph(nn.Module):
 
 def by_rows(row: Tensor, column: Tensor, value: Tensor, rows: int) -> Rows:
     """A sparse matrix by rows from the places and values of its entries."""
-    order = row.argsort(stable=True)
+    order = row.int().argsort(stable=True)  # half the time that 64 bits take
     starts = F.pad(torch.bincount(row, minlength=rows).cumsum(0), (1, 0))
     return starts, column[order], value[order]
 
@@ -160,53 +178,61 @@ def light_propagate(
     0 rounds give back what was given.
     Source: He et al. 2020, "LightGCN", arXiv:2002.02126, equations 3 and 4 with equal weights.
     """
-    user, item, all_users, all_items = users, items, users, items
-    for _ in range(layers):
-        user, item = graph.to_users(item), graph.to_items(user)
-        all_users, all_items = all_users + user, all_items + item
-    return all_users / (layers + 1), all_items / (layers + 1)
+    forth, back = graph.directions()
+    return _Rounds.apply(users, items, forth, back, layers)
 
 
-def nearest_items(
-    table: Float[Tensor, "items raw"], k: int, weighted: bool = False
-) -> tuple[Int[Tensor, "items k"], Float[Tensor, "items k"]]:
-    """The `k` items whose feature vectors have the largest cosine with each item's, and weights.
+def alike(table: Float[Tensor, "items raw"], k: int) -> ItemGraph:
+    """Each item joined to the `k` items whose features have the largest cosine with its own.
 
-    Weights are those of the symmetrically normalised graph: value / sqrt(sum of i * sum of j),
-    value being 1 or, where `weighted`, the cosine. Items without a feature (zeros) have no
-    neighbours and are nobody's.
-
-    Source: Zhang et al. 2021, "LATTICE", arXiv:2104.09036, equations 2 to 4.
-    Cost: O(items² * raw) time, a tile of items at a time.
+    Edges are 1 / sqrt(neighbours of one * neighbours of the other). Items without a feature have
+    no neighbours and are nobody's. Source: Zhang et al. 2021, "LATTICE", arXiv:2104.09036,
+    equations 2 to 4, with edges of 0 and 1 as in FREEDOM.
     """
-    unit = F.normalize(table.float(), dim=1)
-    has = unit.abs().sum(1) > 0
-    k = min(k, max(int(has.sum()) - 1, 1))
-    near = torch.zeros(len(table), k, dtype=torch.int32)
-    value = torch.zeros(len(table), k)
-    for at in range(0, len(table), 1024):
-        cosine = unit[at : at + 1024] @ unit.T
-        cosine[:, ~has] = -2.0
-        own = torch.arange(len(cosine))
-        cosine[own, own + at] = -2.0
-        best = cosine.topk(k, dim=1)
-        near[at : at + 1024] = best.indices.int()
-        value[at : at + 1024] = best.values
-    value = torch.where(value > -2, value.clamp(min=1e-6) if weighted else 1.0, 0.0)
-    value *= has[:, None]
-    total = value.sum(1).clamp(min=1e-6)
-    return near, value * (total[:, None] * total[near.long()]).rsqrt()
+    near, cosine = nearest(table, k)
+    real = (cosine > -2).float()
+    size = real.sum(1).clamp(min=1)
+    return ItemGraph(near, real * (size[:, None] * size[near.long()]).rsqrt())
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Rows, transposed: Rows) -> Tensor:
         ctx.transposed = transposed
-        return _times(matrix, x)
+        return _times(matrix, x.detach())  # a table that wants a gradient is slower to read
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         return _times(ctx.transposed, above[0].contiguous()), None, None
+
+
+class _Rounds(torch.autograd.Function):
+    """`light_propagate`; its gradient goes the same rounds along the transposed matrices.
+
+    Nothing is kept from round to round: autograd, given the sums one by one, takes half as long
+    again for its own copies.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, forth: Both, back: Both, layers: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.back, ctx.layers = back, layers
+        return _rounds(users.detach(), items.detach(), forth, layers)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        users, items = (slope.contiguous() for slope in above)
+        return *_rounds(users, items, ctx.back, ctx.layers), None, None, None
+
+
+def _rounds(users: Tensor, items: Tensor, along: Both, layers: int) -> tuple[Tensor, Tensor]:
+    user, item, all_users, all_items = users, items, users.clone(), items.clone()
+    for _ in range(layers):
+        user, item = _times(along[0], item), _times(along[1], user)
+        all_users += user
+        all_items += item
+    return all_users.div_(layers + 1), all_items.div_(layers + 1)
 
 
 def _times(matrix: Rows, x: Tensor) -> Tensor:
