@@ -127,9 +127,16 @@ class Pairwise(Retriever):
                 users = torch.where(self.known_user[:, None], users, users[self.known_user].mean(0))
             kept = users, items
             self._kept = None if self.training or torch.is_grad_enabled() else kept
-        if self.config.objective == "bpr":
-            return kept
-        return kept[0], F.normalize(kept[1], dim=1)
+        return kept if self.config.objective == "bpr" else (kept[0], self._unit(kept[1]))
+
+    def _unit(self, items: Float[Tensor, "items dim"]) -> Float[Tensor, "items dim"]:
+        """Vectors of length 1; those of items that training never saw are shorter as far as what
+        is known of them is less than of the others: it would count for more than all."""
+        length = items.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        if not self.seen.any():
+            return items / length
+        usual = length[self.seen].mean()
+        return items / torch.where(self.seen[:, None], length, length.clamp(min=usual))
 
     def _forget(self) -> None:
         self._kept = None

@@ -144,3 +144,21 @@ def test_a_video_without_features_does_no_harm(two_tastes):
         model = train.fit(data, name, None, train.TrainConfig(epochs=2, batch_size=8)).model
         scores = model.score(torch.arange(4), torch.zeros(4, 1, dtype=torch.long))
         assert scores.isfinite().all(), name
+
+
+def test_little_known_of_a_new_video_is_not_made_much_of(one_cold):
+    """Known videos count by direction alone; a new one of a shorter vector by less."""
+    model = built("vbpr", one_cold, objective="softmax", negatives=8).eval()
+    user, history = torch.arange(24), torch.zeros(24, 1, dtype=torch.long)
+    cold = cold_row(one_cold)
+    unit = torch.nn.functional.normalize(model.vectors()[1], dim=1)
+    with torch.no_grad():
+        wanted = (model.vectors()[0] @ unit.T)[:, cold].abs()
+    found = model.score(user, history)[:, cold].abs()
+    length = model.vectors()[1].norm(dim=1)
+    shorter = bool(length[cold] < length[model.seen].mean())
+    assert ((found < wanted) if shorter else torch.isclose(found, wanted)).all()
+    with torch.no_grad():
+        model.shown.get_buffer("table_0")[cold] *= 1e-3
+    model.train().eval()
+    assert (model.score(user, history)[:, cold].abs() < 0.1 * wanted).all()
