@@ -64,11 +64,11 @@ def test_ids_are_read_by_part_and_row(tmp_path):
     assert dict(zip(read.ids, read.vectors[:, 0], strict=True)) == {"a": 0, "b": 1, "c": 2, "d": 3}
 
 
-def test_a_vector_that_is_no_number_is_refused(tmp_path):
-    np.save(tmp_path / "part-00000.npy", np.array([[1.0], [np.nan]], np.float32))
+def test_vectors_that_are_no_numbers_are_refused_where_all_are(tmp_path):
+    np.save(tmp_path / "part-00000.npy", np.array([[np.inf], [np.nan]], np.float32))
     pl.DataFrame({"video_id": ["a", "b"]}).write_parquet(tmp_path / "ids.parquet")
     files.finish(tmp_path)
-    with pytest.raises(BadData, match="'b'"):
+    with pytest.raises(BadData, match="every vector"):
         read_features(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 Source: Wei et al. 2023, "Multi-Modal Self-Supervised Learning for Recommendation",
 arXiv:2302.10632.
-Departures, the first five from the authors' code, which does not do what the paper says:
+Departures: (the first five are from the authors' code, which does not do what the paper says)
 - a kind's graph joins each user to the `graph_items` items he would like best by that kind, and is
   rebuilt every `rebuild_every` steps; in the code it is empty from the third batch on;
 - attention between kinds makes its keys from what is attended to, and its scaling is used;
