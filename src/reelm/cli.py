@@ -1,15 +1,14 @@
 """Commands: one per verb. Each reads its settings, calls the verb, prints the folder it made."""
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reelm import __version__, config
-from reelm.errors import ConfigError, ReelmError
+from reelm import __version__, asked, config
+from reelm.errors import ReelmError
 from reelm.sections import SECTIONS, settings_class
 
 __all__ = ["SECTIONS", "app", "main", "settings_class"]
@@ -57,8 +56,8 @@ def world(
     """Render a small micro-video world: clips, a watch log, and the truth kept apart."""
     from reelm.world import render
 
-    raw = _raw(settings, sets, world={"videos": videos, "people": people, "seed": seed})
-    _made(render(_section("world", raw), out))
+    raw = asked.raw(settings, sets, world={"videos": videos, "people": people, "seed": seed})
+    _made(render(asked.section("world", raw), out))
 
 
 @app.command()
@@ -81,8 +80,10 @@ def ingest(
     given: dict[str, Any] = {"format": format, "videos": videos, "items": items, "users": users}
     given = {name: value for name, value in given.items() if value is not None}
     if map_:
-        given["mapping"] = _pairs(map_, "--map")
-    folder = verb.ingest(source, work, _section("ingest", _raw(settings, sets, ingest=given)))
+        given["mapping"] = asked.pairs(map_, "--map")
+    folder = verb.ingest(
+        source, work, asked.section("ingest", asked.raw(settings, sets, ingest=given))
+    )
     typer.echo(verb.summary(folder))
     _made(folder)
 
@@ -100,11 +101,15 @@ def annotate(
     from reelm import annotate as verb
     from reelm import prompts
 
-    raw = _raw(settings, sets)
-    speaker = _sibling("backends", backend, raw, "backend")
-    with _closing(speaker):
+    raw = asked.raw(settings, sets)
+    speaker = asked.sibling("backends", backend, raw, "backend")
+    with closing(speaker):
         folder = verb.annotate(
-            _catalog(catalog, work), speaker, prompts.find(prompt), _section("annotate", raw), work
+            asked.catalog(catalog, work),
+            speaker,
+            prompts.find(prompt),
+            asked.section("annotate", raw),
+            work,
         )
     _made(folder)
 
@@ -127,12 +132,12 @@ def encode(
     from reelm import encode as verb
     from reelm import files
 
-    raw = _raw(settings, sets, encode={"input": input} if input else {})
-    chosen = _section("encode", raw)
+    raw = asked.raw(settings, sets, encode={"input": input} if input else {})
+    chosen = asked.section("encode", raw)
     if notes is None and "notes" in chosen.input:
         notes = files.latest(work / "notes")
-    made = _sibling("encoders", encoder, raw, "encoder")
-    _made(verb.encode(_catalog(catalog, work), made, chosen, work, notes))
+    made = asked.sibling("encoders", encoder, raw, "encoder")
+    _made(verb.encode(asked.catalog(catalog, work), made, chosen, work, notes))
 
 
 @app.command()
@@ -148,10 +153,10 @@ def export(
     """Write interactions, split and features in the files of another library."""
     from reelm import export as verb
 
-    raw = _raw(settings, sets)
-    found = _sources(raw, catalog, features, work)
+    raw = asked.raw(settings, sets)
+    found = asked.sources(raw, catalog, features, work)
     folder = out or work / "export" / format
-    verb.export_folders(format, found, _section("export", raw), folder)
+    verb.export_folders(format, found, asked.section("export", raw), folder)
     typer.echo(verb.summary(folder))
     _made(folder)
 
@@ -172,11 +177,33 @@ def train(
     from reelm import models
     from reelm import train as verb
 
-    raw = _raw(settings, sets)
-    found = _sources(raw, catalog, features, work, tuple(notes or ()))
+    raw = asked.raw(settings, sets)
+    found = asked.sources(raw, catalog, features, work, tuple(notes or ()))
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
-    _made(verb.train_run(found.read(), model, chosen, _section("train", raw), work, found))
+    _made(verb.train_run(found.read(), model, chosen, asked.section("train", raw), work, found))
+
+
+@app.command()
+def distill(
+    teacher: Annotated[Path, typer.Option(help="Run folder of a trained model.")],
+    student: Annotated[str, typer.Option(help="Which model is taught, such as mf.")] = "mf",
+    features: FeaturesOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Teach a small recommender what a trained one would rank and how."""
+    from reelm import distill as verb
+    from reelm import models, runs, sources
+
+    raw, found = asked.raw(settings, sets), sources.load(teacher)
+    more = {k: Path(v) for k, v in asked.pairs(features or [], "--features").items()}
+    found = found.model_copy(update={"features": found.features | more})
+    chosen = config.section(models.find(student).Config, raw, "model")
+    how, training = asked.section("distill", raw), asked.section("train", raw)
+    given = found.read(), runs.load(teacher), student, chosen
+    _made(verb.distill_run(*given, how, training, work, found))
 
 
 @app.command()
@@ -195,8 +222,8 @@ def evaluate(
     from reelm import files, runs, sources
 
     folder = run or files.latest(work / "runs")
-    chosen = _section("evaluate", _raw(settings, sets))
-    more = {k: Path(v) for k, v in _pairs(features or [], "--features").items()}
+    chosen = asked.section("evaluate", asked.raw(settings, sets))
+    more = {k: Path(v) for k, v in asked.pairs(features or [], "--features").items()}
     found = sources.load(folder)
     found = found.model_copy(update={"features": found.features | more})
     report = verb.test(runs.load(folder), found.read(), work, chosen)
@@ -221,10 +248,29 @@ def compare(
     """Train and test models on datasets with several seeds; say which differences are real."""
     from reelm import compare as verb
 
-    more = _pairs(features or [], "--features")
-    raw = verb.completed(_raw(settings, sets), model or [], catalog or [], more, work)
-    chosen = [_section(name, raw) for name in ("compare", "train", "evaluate")]
+    more = asked.pairs(features or [], "--features")
+    raw = verb.completed(asked.raw(settings, sets), model or [], catalog or [], more, work)
+    chosen = [asked.section(name, raw) for name in ("compare", "train", "evaluate")]
     folder = verb.compare(chosen[0], work, *chosen[1:])
+    typer.echo(verb.summary(folder))
+    _made(folder)
+
+
+@app.command()
+def search(
+    model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
+    features: FeaturesOption = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Try settings of a recommender, judged by validation alone; run it again to go on."""
+    from reelm import search as verb
+
+    raw = asked.raw(settings, sets)
+    found, chosen = asked.sources(raw, catalog, features, work), asked.section("search", raw)
+    folder = verb.search(found.read(), model, raw, chosen, work, found)
     typer.echo(verb.summary(folder))
     _made(folder)
 
@@ -245,7 +291,7 @@ def look(
 
     if notes is None and (work / "notes").is_dir():
         notes = files.latest(work / "notes")
-    _made(verb.look(_catalog(catalog, work), notes, out or work / "look.html", limit=limit))
+    _made(verb.look(asked.catalog(catalog, work), notes, out or work / "look.html", limit=limit))
 
 
 @app.command()
@@ -263,7 +309,7 @@ def serve(
 
     folder = run or files.latest(work / "runs")
     found = sources.load(folder)
-    chosen = _section("engine", _raw(settings, sets))
+    chosen = asked.section("engine", asked.raw(settings, sets))
     engine = server.open_engine(folder, found.catalog, found.notes, config=chosen)
     server.serve(engine, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"))
 
@@ -280,8 +326,8 @@ def tune(
     from reelm import tune as verb
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    raw = _raw(settings, sets)
-    parts = [_section(name, raw) for name in ("tune", "size", "vision", "language")]
+    raw = asked.raw(settings, sets)
+    parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
     _made(verb.tune(verb.Settings(*parts), out) / "model")
 
 
@@ -324,62 +370,6 @@ def show_config(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _raw(path: Path | None, sets: list[str] | None, **given: dict[str, Any]) -> dict[str, Any]:
-    """File, then options, then --set; the later wins."""
-    raw = config.read(path)
-    for section, values in given.items():
-        raw[section] = raw.get(section, {}) | values
-    return config.lay_over(raw, sets or [])
-
-
-def _section(name: str, raw: dict[str, Any]) -> Any:
-    return config.section(settings_class(name)[0], raw, name)
-
-
-def _sibling(plural: str, name: str, raw: dict[str, Any], section: str) -> Any:
-    kind: Callable[..., Any] = import_module(f"reelm.{plural}").find(name)
-    return kind(config.section(kind.Config, raw, section))  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def _catalog(folder: Path | None, work: Path) -> Any:
-    from reelm import files
-    from reelm.data.tables import read_catalog
-
-    return read_catalog(folder or files.latest(work / "catalog"))
-
-
-def _sources(
-    raw: dict[str, Any],
-    catalog: Path | None,
-    features: list[str] | None,
-    work: Path,
-    notes: tuple[Path, ...] = (),
-) -> Any:
-    from reelm import files, sources
-
-    return sources.Sources(
-        catalog=catalog or files.latest(work / "catalog"),
-        features={k: Path(v) for k, v in _pairs(features or [], "--features").items()},
-        notes=notes,
-        dataset=_section("dataset", raw),
-        split=_section("split", raw),
-    )
-
-
-def _pairs(texts: list[str], option: str) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for text, (left, _, right) in zip(texts, pairs, strict=True):
-        if not left or not right:
-            raise ConfigError(f"{option} {text}: write it as name=value")
-    return {left: right for left, _, right in pairs}
-
-
-def _closing(backend: Any) -> Any:
-    from contextlib import closing
-
-    return closing(backend)
 
 
 def _made(folder: Path) -> None:

@@ -43,7 +43,7 @@ def lay_over(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         section, _, name = dotted.partition(".")
         if not name or not value:
             raise ConfigError(f"--set {override}: write it as section.key=value, e.g. model.dim=64")
-        raw.setdefault(section, {})[name] = _toml_value(value)
+        raw.setdefault(section, {})[name] = from_toml(value)
     return raw
 
 
@@ -80,24 +80,26 @@ def as_toml(kind: type[Config], name: str) -> str:
             lines.append(f"# {key} = ...  (required)")
         else:
             default = field.get_default(call_default_factory=True)
-            lines.append(f"# {key} = unset" if default is None else f"{key} = {_toml(default)}")
+            lines.append(f"# {key} = unset" if default is None else f"{key} = {to_toml(default)}")
     return "\n".join(lines) + "\n"
 
 
-def _toml_value(text: str) -> Any:
+def from_toml(text: str) -> Any:
+    """A value as TOML writes it; a bare word is a string."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string
+        return text
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(to_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k} = {to_toml(v)}" for k, v in value.items()) + "}"
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

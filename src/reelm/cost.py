@@ -110,6 +110,51 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], 
         yield advance
 
 
+@contextmanager
+def steps(total: int, done: int = 0) -> Iterator[Callable[[str, int], None]]:
+    """A line and a bar per training where a terminal watches. Training draws its own moving bar
+    below them, and a terminal has room for one of those, so these stand still.
+
+    Args:
+        total: trainings in all.
+        done: those that an earlier call did; they do not count for the time left.
+    """
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+
+    console = Console(stderr=True)
+    fresh, begun = 0, time.monotonic()
+
+    def tell(what: str, more: int) -> None:
+        nonlocal done, fresh
+        done, fresh = done + more, fresh + more
+        if not console.is_terminal or not what:
+            return
+        spent = time.monotonic() - begun
+        left = f", about {spent / fresh * (total - done) / 60:.0f} min left" if fresh else ""
+        console.print(ProgressBar(total=total, completed=done, width=40), end=" ")
+        console.print(f"{done}/{total}{left}: {what}", highlight=False)
+
+    yield tell
+
+
+def flops(call: Callable[[], Any]) -> int:
+    """Floating point operations of one call of something that uses torch: products of matrices and
+    sums of weighted rows (graphs), two for each number that is multiplied and added. What is done
+    to single numbers, such as scaling, is not counted.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def bag(table: Any, rows: Any, *rest: Any, **named: Any) -> int:
+        return 2 * rows[0] * table[1]
+
+    bags = (torch.ops.aten._embedding_bag, torch.ops.aten._embedding_bag_forward_only)
+    with FlopCounterMode(display=False, custom_mapping=dict.fromkeys(bags, bag)) as counted:
+        call()
+    return counted.get_total_flops()
+
+
 def _cpu_s() -> float:
     taken = os.times()
     return taken.user + taken.system + taken.children_user + taken.children_system

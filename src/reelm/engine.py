@@ -132,7 +132,7 @@ def run(stage: Stage[T, L], tasks: Sequence[T], size: int, label: str) -> dict[s
         StaleFolder: another process is filling the same folder.
     """
     parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-    with _alone(stage.folder):
+    with alone(stage.folder):
         ledger = Ledger(stage.folder)
         waiting = [n for n in range(len(parts)) if not stage.path(n).is_file()]
         _note_lost(stage, parts, waiting, ledger)
@@ -169,7 +169,7 @@ def _note_lost(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes, and clear away what killed ones left half done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

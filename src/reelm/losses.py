@@ -160,6 +160,60 @@ def in_batch_softmax(
     return F.cross_entropy(logits.masked_fill(twin, NEVER), same)
 
 
+def list_distillation(
+    teacher: Float[Tensor, "rows candidates"],
+    student: Float[Tensor, "rows candidates"],
+    temperature: float = 1.0,
+) -> Float[Tensor, ""]:
+    """T² KL(softmax(teacher / T) || softmax(student / T)); mean over rows, in nats.
+
+    0 when both rank by the same differences of scores, and then its gradient is 0 too.
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
+    """
+    told, said = _log_chances(teacher, temperature), _log_chances(student, temperature)
+    return temperature**2 * _kl(told, said).mean()
+
+
+def decoupled_distillation(
+    teacher: Float[Tensor, "rows candidates"],
+    student: Float[Tensor, "rows candidates"],
+    temperature: float = 1.0,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+) -> Float[Tensor, ""]:
+    """`list_distillation` in two parts, the chosen item being in column 0; mean over rows, nats.
+
+    T² (alpha KL(chosen or not) + beta KL(among those not chosen)). A row whose beta is the
+    teacher's chance of those not chosen, with alpha 1, gives `list_distillation`.
+    Source: Zhao et al. 2022, "Decoupled Knowledge Distillation", arXiv:2203.08679, equation 7.
+    """
+    told, said = _log_chances(teacher, temperature), _log_chances(student, temperature)
+    target = _kl(_own_or_not(told), _own_or_not(said))
+    rest = _kl(told[:, 1:].log_softmax(1), said[:, 1:].log_softmax(1))
+    return temperature**2 * (alpha * target + beta * rest).mean()
+
+
+def alignment(
+    one: Float[Tensor, "rows dim"], other: Float[Tensor, "rows dim"]
+) -> Float[Tensor, ""]:
+    """Squared distance of the cosine of each pair of rows from 1; mean over rows, 0 to 4."""
+    return (1 - F.cosine_similarity(one, other, dim=1)).square().mean()
+
+
+def _log_chances(scores: Tensor, temperature: float) -> Tensor:
+    return (scores / temperature).log_softmax(1)
+
+
+def _own_or_not(log_chances: Float[Tensor, "rows candidates"]) -> Float[Tensor, "rows 2"]:
+    """Log chances of column 0 and of all others together."""
+    return torch.stack([log_chances[:, 0], log_chances[:, 1:].logsumexp(1)], dim=1)
+
+
+def _kl(told: Tensor, said: Tensor) -> Float[Tensor, "rows"]:
+    """KL of two rows of log chances."""
+    return F.kl_div(said, told, reduction="none", log_target=True).sum(1)
+
+
 def _share(weight: Tensor | None, states: Tensor) -> Tensor:
     """What each row counts, adding up to 1."""
     if weight is None:

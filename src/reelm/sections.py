@@ -16,6 +16,8 @@ SECTIONS: dict[str, str] = {
     "train": "reelm.train:TrainConfig",
     "evaluate": "reelm.evaluate:EvaluateConfig",
     "compare": "reelm.compare:CompareConfig",
+    "distill": "reelm.distill:DistillConfig",
+    "search": "reelm.search:SearchConfig",
     "demo": "reelm.demo:DemoConfig",
     "engine": "reelm.serve.engine:EngineConfig",
     "tune": "reelm.tune:TuneConfig",

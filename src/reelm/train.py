@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from reelm import config, files, runs
 from reelm.config import Config
+from reelm.data.batches import SequenceBatch
 from reelm.data.dataset import Dataset
 from reelm.data.split import Questions, Split
 from reelm.errors import ConfigError, NonFinite
@@ -25,7 +27,7 @@ from reelm.runs import Run
 from reelm.sources import Sources
 from reelm.training import CHECKPOINT, Row, State, TrainConfig, resolved
 
-VERSION = 3
+VERSION = 4
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
 
@@ -52,33 +54,65 @@ def train_run(
     """
     train_config = resolved(train_config)
     sections: dict[str, Config] = {"model": model_config, "train": train_config}
-    settings = {key: section.model_dump(mode="json") for key, section in sections.items()}
+    plan = Plan("train", VERSION, name, sections, {"split": split.fingerprint, "model": name})
+
+    def learn(folder: Path) -> tuple[Retriever, list[Row]]:
+        model = build(name, model_config, split.train, train_config.seed)
+        return model, train(model, split.train, train_config, split.valid, folder=folder)
+
+    return carry_out(plan, split, work, learn, sources)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of; its key hashes all of this."""
+
+    stage: str
+    version: int
+    name: str
+    """Of the model."""
+    sections: Mapping[str, Config]
+    """Settings by section; "model" and "train" are among them."""
+    inputs: Mapping[str, str]
+
+
+def carry_out(
+    plan: Plan,
+    split: Split,
+    work: Path,
+    learn: Callable[[Path], tuple[Retriever, list[Row]]],
+    sources: Sources | None = None,
+) -> Path:
+    """Make the run of a plan in `work/runs/<name>-<key>/`, or return it if it is there.
+
+    Args:
+        learn: given the folder, where it may keep checkpoints, makes the model and its rows.
+    """
+    settings = {key: section.model_dump(mode="json") for key, section in plan.sections.items()}
     for one in ("device", "checkpoint_s"):  # these do not change what comes out
         settings["train"].pop(one)
-    inputs = {"split": split.fingerprint, "model": name}
-    key = files.key("train", VERSION, settings, inputs)
-    folder = work / "runs" / f"{name}-{key}"
+    key = files.key(plan.stage, plan.version, settings, plan.inputs)
+    folder = work / "runs" / f"{plan.name}-{key}"
     if sources is not None:
         sources.save(folder)
     if files.finished(folder):
         return folder
     begun = time.monotonic()
-    model = build(name, model_config, split.train, train_config.seed)
-    rows = train(model, split.train, train_config, split.valid, folder=folder)
+    model, rows = learn(folder)
     runs.save(
-        Run.of(name, model, split.train),
+        Run.of(plan.name, model, split.train),
         folder,
-        sections,
+        plan.sections,
         rows,
-        stage="train",
-        version=VERSION,
+        stage=plan.stage,
+        version=plan.version,
         key=key,
         settings=settings,
-        inputs=inputs,
+        inputs=plan.inputs,
         features={k: v.shape[1] for k, v in split.train.features.items()},
         rows=len(split.train),
         failed=0,
-        seed=train_config.seed,
+        seed=settings["train"]["seed"],
         seconds=round(time.monotonic() - begun, 3),
     )
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -145,7 +179,7 @@ def train(
     model.to(config.device)
     if not any(p.requires_grad for p in model.parameters()):
         return []  # a baseline that was complete when it was built
-    chosen = _chosen(valid, config) if isinstance(model, Retriever) else None
+    chosen = drawn(valid, config) if isinstance(model, Retriever) else None
     devices = [] if config.device == "cpu" else [torch.device(config.device)]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
@@ -170,16 +204,12 @@ def train(
 def _epoch(state: State, data: Dataset, loss: Loss, folder: Path | None) -> Row:
     """One pass over the data, or the rest of one; the mean of every loss term over its steps."""
     model, config = state.model.train(), state.config
-    device = torch.device(config.device)
-    low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     state.at_start = state.rng.get_state()
     state.paced()
     begun, before, done = time.monotonic(), state.spent, state.step
     for batch in itertools.islice(model.batches(data, config.batch_size, state.rng), done, None):
-        with low:
-            terms = loss(batch if device.type == "cpu" else batch.to(device))
         state.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        terms = _gradient(batch, loss, config)
         torch.nn.utils.clip_grad_norm_(state.weights, config.clip)
         state.optimizer.step()
         state.stepped()
@@ -192,6 +222,24 @@ def _epoch(state: State, data: Dataset, loss: Loss, folder: Path | None) -> Row:
     state.step, state.spent, state.sums = 0, 0.0, {}
     state.at_start = state.rng.get_state()
     return {"epoch": state.epoch, **row, "seconds": round(seconds, 3)}
+
+
+def _gradient(batch: Any, loss: Loss, config: TrainConfig) -> dict[str, Tensor]:
+    """Add the gradient of a batch to the weights' and return its loss terms.
+
+    On a processor a long batch is learned from piece by piece, so that the activations of one piece
+    at a time are in memory.
+    """
+    device, terms = torch.device(config.device), {}
+    low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    whole = device.type != "cpu" or not isinstance(batch, SequenceBatch)
+    for piece in [batch] if whole else batch.pieces():
+        with low:
+            found = loss(piece if device.type == "cpu" else piece.to(device))
+        torch.stack(list(found.values())).sum().backward()
+        for name, term in found.items():
+            terms[name] = terms.get(name, 0) + term.detach()
+    return terms
 
 
 def _add(state: State, terms: Mapping[str, Tensor]) -> None:
@@ -211,29 +259,39 @@ def _add(state: State, terms: Mapping[str, Tensor]) -> None:
         state.sums[f"loss/{name}"] = state.sums.get(f"loss/{name}", 0.0) + value
 
 
-def _chosen(valid: Questions | None, config: TrainConfig) -> Questions | None:
-    """The validation questions that will be asked each time."""
+def drawn(valid: Questions | None, config: TrainConfig) -> Questions | None:
+    """The validation questions that training asks, the same each time; None if there are none."""
     if valid is None or not len(valid):
         return None
     if len(valid) <= config.validate_on:
         return valid
-    drawn = np.random.default_rng(config.seed).permutation(len(valid))[: config.validate_on]
-    return valid.take(np.sort(drawn))
+    some = np.random.default_rng(config.seed).permutation(len(valid))[: config.validate_on]
+    return valid.take(np.sort(some))
 
 
 def _validate(state: State, questions: Questions) -> Row:
-    pool, _, metric = state.config.measure.partition("/")
-    k = int(metric.partition("@")[2] or 10)
     assert isinstance(state.model, Retriever)
     with state.averaged():
-        measured = evaluate(state.model, questions, pools=(pool,), ks=(k,))[state.config.measure]
-        if math.isnan(measured):
-            raise ConfigError(
-                f"train.measure = {state.config.measure!r}: no validation question has a target "
-                f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr."
-            )
+        measured = validated(state.model, questions, state.config)
         state.better(measured)
     return {state.config.measure: measured}
+
+
+def validated(model: Retriever, questions: Questions, config: TrainConfig) -> float:
+    """`config.measure` of a model on validation questions.
+
+    Raises:
+        ConfigError: no question has a target in the measure's pool, or no metric is called so.
+    """
+    pool, _, metric = config.measure.partition("/")
+    k = int(metric.partition("@")[2] or 10)
+    measured = evaluate(model, questions, pools=(pool,), ks=(k,))[config.measure]
+    if math.isnan(measured):
+        raise ConfigError(
+            f"train.measure = {config.measure!r}: no validation question has a target "
+            f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr."
+        )
+    return measured
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_nothing_to_do_is_done_at_once(tmp_path):
 
 
 def hold(folder, ready, leave):
-    with engine._alone(Path(folder)):
+    with engine.alone(Path(folder)):
         ready.set()
         leave.wait(60)
 

@@ -1,10 +1,8 @@
 """One cell of a comparison: one model on one dataset with one seed, trained and tested once."""
 
 import json
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from reelm import evaluate, files, runs, train
 from reelm.compare.findings import Finding
 from reelm.compare.leaks import counted
 from reelm.config import Config
+from reelm.cost import steps
 from reelm.data.split import Split
 from reelm.errors import ReelmError
 from reelm.evaluate import EvaluateConfig
@@ -86,7 +85,7 @@ def cells(
     its reason, and the rest goes on.
     """
     done: list[Cell] = []
-    with _told(len(data) * len(arms) * seeds) as tell:
+    with steps(len(data) * len(arms) * seeds) as tell:
         for one in data:
             for arm in arms:
                 for place, seed in enumerate(arm.seeds(seeds)):
@@ -141,29 +140,6 @@ def _cost(run: runs.Run, curve: Sequence[Row]) -> dict[str, float | None]:
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "epochs": len(curve),
     }
-
-
-@contextmanager
-def _told(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A line and a bar per cell where a terminal watches. Training draws its own moving bar below
-    them, and a terminal has room for one of those, so these stand still."""
-    from rich.console import Console
-    from rich.progress_bar import ProgressBar
-
-    console = Console(stderr=True)
-    done, begun = 0, time.monotonic()
-
-    def tell(what: str, more: int) -> None:
-        nonlocal done
-        done += more
-        if not console.is_terminal or not what:
-            return
-        spent = time.monotonic() - begun
-        left = f", about {spent / done * (total - done) / 60:.0f} min left" if done else ""
-        console.print(ProgressBar(total=total, completed=done, width=40), end=" ")
-        console.print(f"{done}/{total}{left}: {what}", highlight=False)
-
-    yield tell
 
 
 def write_rows(done: Sequence[Cell], path: Path) -> int:

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from reelm.evaluate.page import Number, room, scaled
+
 WIDE, LEFT, RIGHT = 620, 170, 20  # of a plot of dots, in its own units
 ROW = 26
 CURVE_WIDE, CURVE_HIGH, MARGIN = 620, 240, 48
 COLOURS = 8  # classes c0 .. c7 of the page
 
 Row = dict[str, Any]
-Number = int | float
 
 
 def html(facts: Mapping[str, Any]) -> str:
@@ -123,10 +124,10 @@ def probability(value: Number | None) -> str:
 
 def _dots(dataset: str, name: str, rows: Sequence[Row]) -> Row:
     ends = [v for r in rows for v in (r["low"], r["high"], *r["values"]) if v is not None]
-    low, high = _room(min(ends), max(ends))
+    low, high = room(min(ends), max(ends))
 
     def at(value: Number | None) -> float | None:
-        return None if value is None else _scaled(value, (low, high), (LEFT, WIDE - RIGHT))
+        return None if value is None else scaled(value, (low, high), (LEFT, WIDE - RIGHT))
 
     lines = [
         {
@@ -152,14 +153,6 @@ def _dots(dataset: str, name: str, rows: Sequence[Row]) -> Row:
     }
 
 
-def _room(low: Number, high: Number) -> tuple[Number, Number]:
-    """Ends of an axis: from 0 if the values come near to it, with some room to either side."""
-    if 0 <= low < 0.5 * high:
-        return 0.0, 1.05 * high
-    room = 0.1 * (high - low) or 0.1 * abs(high) or 0.1
-    return low - room, high + room
-
-
 def _points(curve: Sequence[Row], measure: str) -> list[Row]:
     """Validated epochs with what was spent up to them."""
     points, spent, cpu = [], 0.0, 0.0
@@ -173,13 +166,13 @@ def _points(curve: Sequence[Row], measure: str) -> list[Row]:
 
 def _curve(lines: Sequence[Row], axis: str) -> Row:
     every = [point for line in lines for point in line["points"]]
-    low, high = _room(min(p["value"] for p in every), max(p["value"] for p in every))
+    low, high = room(min(p["value"] for p in every), max(p["value"] for p in every))
     end = max(p[axis] for p in every) or 1.0
     floor = CURVE_HIGH - MARGIN / 2
 
     def at(point: Row) -> tuple[float, float]:
-        x = _scaled(point[axis], (0, end), (MARGIN, CURVE_WIDE - RIGHT))
-        return x, _scaled(point["value"], (low, high), (floor, 8))
+        x = scaled(point[axis], (0, end), (MARGIN, CURVE_WIDE - RIGHT))
+        return x, scaled(point["value"], (low, high), (floor, 8))
 
     drawn = []
     for line in lines:
@@ -194,13 +187,8 @@ def _curve(lines: Sequence[Row], axis: str) -> Row:
             }
         )
     middle = (low + high) / 2
-    marks = [{"y": _scaled(v, (low, high), (floor, 8)), "value": v} for v in (low, middle, high)]
+    marks = [{"y": scaled(v, (low, high), (floor, 8)), "value": v} for v in (low, middle, high)]
     told = {"epoch": "epochs", "cpu_s": "processor seconds", "seconds": "seconds"}[axis]
     sizes = {"wide": CURVE_WIDE, "high": CURVE_HIGH, "left": MARGIN, "right": CURVE_WIDE - RIGHT}
     models = list(dict.fromkeys(line["model"] for line in lines))
     return {"axis": told, "end": end, "lines": drawn, "marks": marks, "models": models, **sizes}
-
-
-def _scaled(value: Number, given: tuple[Number, Number], wanted: tuple[Number, Number]) -> float:
-    share = (value - given[0]) / (given[1] - given[0])
-    return round(wanted[0] + share * (wanted[1] - wanted[0]), 1)
