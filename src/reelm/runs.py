@@ -317,12 +317,14 @@ def _card(
     last = max(rows, key=lambda row: row.get("kept", 0), default={})
     measured = ", ".join(f"{k} {v:.4f}" for k, v in last.items() if "@" in k) or "nothing measured"
     settings = "\n".join(f"- {k}: {v}" for k, v in values.get("model", {}).items()) or "- none"
+    left = ", ".join(f"{count} {name}" for name, count in facts.get("removed", {}).items())
     return f"""# {run.name}
 
 A recommender of short videos, trained by reelm {files.__version__}.
 
 - users: {len(run.users)}, videos: {len(run.items) - 1} ({int((run.counts > 0).sum())} of them
   in the training interactions), interactions: {len(run.item)}
+- left out: {left or "nothing"}
 - split: {facts.get("inputs", {}).get("split", "unknown")}
 - validation, at the weights that were kept: {measured}
 - epochs: {len(rows)}, seconds: {facts.get("seconds", "unknown")}

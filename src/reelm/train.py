@@ -112,6 +112,7 @@ def carry_out(
         features={k: v.shape[1] for k, v in split.train.features.items()},
         rows=len(split.train),
         failed=0,
+        removed=dict(split.train.removed),
         seed=settings["train"]["seed"],
         seconds=round(time.monotonic() - begun, 3),
     )

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
-from reelm import runs, train
+from reelm import files, runs, train
 from reelm.data.dataset import Dataset
 from reelm.data.split import leave_last_two
 from reelm.errors import BadData
@@ -91,3 +92,11 @@ def test_weights_of_another_model_are_refused(folder):
     (folder / "config.toml").write_text(text.replace('"item_knn"', '"popularity"'))
     with pytest.raises(BadData, match="do not fit popularity"):
         runs.load(folder)
+
+
+def test_a_run_says_what_was_left_out(two_tastes, tmp_path):
+    data = replace(two_tastes, removed={"features.text": 2})
+    split = leave_last_two(data)
+    folder = train.train_run(split, "popularity", PopularityConfig(), QUICK, tmp_path)
+    assert files.manifest(folder)["removed"] == {"features.text": 2}
+    assert "- left out: 2 features.text" in (folder / "card.md").read_text()
