@@ -17,6 +17,7 @@ Weigh = Literal["batch", "place", "user", "portion"]
 Window = Literal["newest", "all"]
 
 BUCKET = 32  # batches that are sorted by length together, so that little of each is padding
+PLACES = 6400  # of a batch that a processor learns from at once: bounds the memory of a step
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,28 @@ class SequenceBatch:
         return SequenceBatch(
             self.history.to(device), self.next_item.to(device), *moved, share=self.share
         )
+
+    def pieces(self, most: int = PLACES) -> list["SequenceBatch"]:
+        """Runs of rows with about `most` places, one at least; their losses add up to the batch's.
+
+        A piece is as long as its own longest row. One in which nothing counts is left out.
+        """
+        count = -(-self.history.numel() // most)
+        counts = self.next_item != 0 if self.weight is None else self.weight
+        whole = float(counts.sum())
+        if count < 2 or not whole:
+            return [self]
+        rows = torch.arange(len(self.history)).chunk(count)
+        shares = [float(counts[some].sum()) / whole for some in rows]
+        return [self._piece(some, share) for some, share in zip(rows, shares, strict=True) if share]
+
+    def _piece(self, rows: Int[Tensor, "rows"], share: float) -> "SequenceBatch":
+        taken = slice(int(rows[0]), int(rows[-1]) + 1)
+        empty = int((self.history[taken] != 0).any(0).int().argmax())  # columns before the first
+        rest = (self.weight, self.part, self.when)
+        cut = (None if field is None else field[taken, empty:] for field in rest)
+        history, following = self.history[taken, empty:], self.next_item[taken, empty:]
+        return SequenceBatch(history, following, *cut, share=self.share * share)
 
 
 def sequences(

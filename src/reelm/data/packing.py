@@ -94,6 +94,11 @@ class _Ids:
 
     def codes(self, ids: pl.Series) -> UInt32[np.ndarray, "ids"]:
         """One number for each id; the next one for each new id."""
+        if ids.dtype == pl.Categorical and len(ids):  # numbered already: text of each id once
+            numbers, distinct = ids.to_physical().to_numpy(), ids.unique()
+            own = np.zeros(int(numbers.max()) + 1, np.uint32)
+            own[distinct.to_physical().to_numpy()] = self.codes(distinct.cast(pl.String))
+            return own[numbers]
         ids = ids.cast(pl.String)
         codes = ids.cast(self._kind).to_physical().to_numpy()
         known, size = len(self._names), int(codes.max(initial=0)) + 1 if len(codes) else 0
@@ -173,10 +178,18 @@ def offsets(sizes: np.ndarray) -> Int64[np.ndarray, "ends"]:
 
 
 def by_digits(keys: np.ndarray) -> Places:
-    """The stable order of unsigned numbers, sorted digit by digit of 16 bits from the right.
+    """The stable order of unsigned numbers.
 
-    A quarter of the time of numpy's stable sort: there is one pass for each digit that differs.
+    Where they leave enough of 64 bits free their places are written behind them and all is sorted
+    at once, in a third of the time; else they are sorted digit by digit of 16 bits from the right.
     """
+    if len(keys) and int(keys.max() - keys.min()) < 2**64 // len(keys) // 2:
+        bits = np.uint64(len(keys).bit_length())
+        packed = (keys - keys.min()).astype(np.uint64) << bits
+        packed |= np.arange(len(keys), dtype=np.uint64)
+        packed.sort()
+        packed &= (np.uint64(1) << bits) - np.uint64(1)
+        return packed.view(np.int64)
     order = np.arange(len(keys))
     for shift in range(0, keys.dtype.itemsize * 8, 16):
         digit = (keys >> keys.dtype.type(shift)).astype(np.uint16)
@@ -296,6 +309,9 @@ def _in_time(log: _Log) -> Places:
         return order
     if time.min() < 0:
         return order[np.argsort(time, kind="stable")]
+    whole = time.astype(np.uint64) if time.max() < 2**63 else None
+    if whole is not None and (whole == time).all():  # seconds leave room for places behind them
+        return order[by_digits(whole)]
     return order[
         by_digits((time + 0.0).view(np.uint64))
     ]  # bits of floats from 0 on sort as they do

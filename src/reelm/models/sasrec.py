@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from reelm.data.dataset import Dataset
 from reelm.models.blocks.attention import causal_attention
 from reelm.models.blocks.dropout import Dropout
-from reelm.models.sequential import Sequential, SequentialConfig
+from reelm.models.sequential import Sequential, SequentialConfig, gelu
 
 Part = Int[Tensor, "batch length"] | None
 
@@ -104,7 +104,7 @@ class PreNorm(nn.Module):
     ) -> Float[Tensor, "batch length dim"]:
         """Item t sees items 0..t; padding must stand after the last item."""
         x = x + self.dropout(self.attention(self.norm_attention(x), part))
-        wide = F.gelu(self.wide(self.norm_forward(x)))
+        wide = gelu(self.wide(self.norm_forward(x)))
         return x + self.dropout(self.narrow(wide))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
@@ -273,6 +274,16 @@ class Sequential(Retriever):
 
     def _forget(self) -> None:
         self._kept = None
+
+
+def gelu(x: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape width"]:
+    """`F.gelu` by torch's own kernel.
+
+    For numbers that lie one behind the other torch asks oneDNN, which keeps something for every
+    shape it ever saw; batches have so many that the heap falls to pieces between them. Of a
+    transposed view it is not asked.
+    """
+    return F.gelu(x.mT).mT
 
 
 def _first(

@@ -1,8 +1,9 @@
 import numpy as np
 import polars as pl
+import pytest
 import torch
 
-from reelm.data.batches import padded, sequences
+from reelm.data.batches import SequenceBatch, padded, sequences
 from reelm.data.dataset import Dataset
 
 
@@ -58,3 +59,24 @@ def test_a_seed_is_an_order():
 
 def test_nobody_to_learn_from_is_no_batch():
     assert epoch(world([1, 1]), 4, 50) == []
+
+
+@pytest.mark.parametrize("weigh", ["batch", "portion"])
+def test_pieces_hold_every_row_once_and_no_empty_column(weigh):
+    data = world([2, 3, 9, 30, 4, 12, 7])
+    (batch,) = sequences(data, 7, 50, torch.Generator(), fill=("no", weigh))
+    parts = batch.pieces(40)
+    rows = [r[r != 0].tolist() for part in parts for r in part.next_item]
+    assert len(parts) > 2 and rows == [r[r != 0].tolist() for r in batch.next_item]
+    assert all((part.history[:, 0] != 0).any() for part in parts)
+    assert sum(part.share for part in parts) == pytest.approx(batch.share)
+
+
+def test_what_fits_stays_one_piece_and_one_that_counts_nothing_is_left_out():
+    history = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+    batch = SequenceBatch(history, history, weight)
+    assert batch.pieces(6) == [batch]
+    assert [part.history.tolist() for part in batch.pieces(2)] == [[[2, 3]], [[4, 5]]]
+    nothing = SequenceBatch(history, 0 * history)
+    assert nothing.pieces(2) == [nothing]

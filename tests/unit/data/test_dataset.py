@@ -4,6 +4,7 @@ import pytest
 
 from reelm import files
 from reelm.data.dataset import Dataset, DatasetConfig
+from reelm.data.packing import by_digits
 from reelm.data.tables import Features, read_catalog, read_features, read_notes
 from reelm.errors import BadData, MissingInput, UnknownUser
 
@@ -170,3 +171,13 @@ def test_a_vector_with_nan_is_left_out_and_counted():
     assert data.has_feature["t"].tolist() == [False, True, False]
     assert data.features["t"].tolist() == [[0, 0], [1, 2], [0, 0]]
     assert data.removed == {"features.t": 2}
+
+
+@pytest.mark.parametrize("span", [1, 2**16, 2**40, 2**64 - 1])
+def test_numbers_are_put_in_their_stable_order(span):
+    """With room for their places, without it, and when there are none."""
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, span, 300, np.uint64, endpoint=True) // np.uint64(3)
+    keys[-1] = span
+    for some in (keys, keys[:1], keys[:0]):
+        assert by_digits(some).tolist() == np.argsort(some, kind="stable").tolist()

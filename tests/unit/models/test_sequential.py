@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from reelm.config import parse
 from reelm.data.batches import sequences
@@ -10,6 +11,7 @@ from reelm.data.split import asked, keep
 from reelm.errors import ConfigError
 from reelm.evaluate import evaluate
 from reelm.models.sasrec import SASRec, SASRecConfig
+from reelm.models.sequential import gelu
 
 
 @pytest.fixture
@@ -85,3 +87,33 @@ def test_batches_say_when_the_next_item_was_chosen(two_tastes):
                     assert two_tastes.item[row - 1] == item
     unknown = replace(two_tastes, time=np.full(len(two_tastes), np.nan))
     assert all(b.when.isnan().any() for b in sequences(unknown, 5, 3, torch.Generator()))
+
+
+@pytest.mark.parametrize("weigh", ["batch", "place", "user", "portion"])
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(two_tastes, weigh):
+    config = SASRecConfig(objective="softmax", dropout=0, window="all", max_length=3, weigh=weigh)
+    model = SASRec(config, two_tastes)
+    batch = next(model.batches(two_tastes, 24, torch.Generator().manual_seed(0)))
+    found = []
+    for parts in ([batch], batch.pieces(9)):
+        model.zero_grad()
+        total = sum(model.loss(part)["softmax"] for part in parts)
+        total.backward()
+        found.append([total.detach(), *(p.grad for p in model.parameters())])
+    assert len(batch.pieces(9)) > 5
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_gelu_is_torchs_and_asks_no_library_that_keeps_shapes(capfd):
+    x = torch.randn(3, 5, 8, requires_grad=True)
+    slopes, found = [], []
+    for own in (True, False):
+        with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+            y = gelu(x) if own else F.gelu(x)
+            slopes.append(torch.autograd.grad(y, x, torch.ones_like(x))[0])
+        found.append(y)
+        assert own != ("eltwise_gelu" in capfd.readouterr().out)
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*slopes)
+    assert found[0].stride() == x.stride()
