@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from reelm.data.dataset import Dataset
 from reelm.models.blocks.dot import dot
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.mamba import Mamba, MambaShape, MambaState, Part
-from reelm.models.sequential import Sequential, SequentialConfig
+from reelm.models.sequential import Sequential, SequentialConfig, gelu
 
 
 class Mamba4RecConfig(SequentialConfig):
@@ -91,7 +90,7 @@ class MambaLayer(nn.Module):
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.dropout(mixed).float()  # what is added up stays precise under autocast
         hidden = self.norm_mamba(mixed if self.alone else mixed + x)
-        wide = self.dropout(F.gelu(self.wide(hidden)))
+        wide = self.dropout(gelu(self.wide(hidden)))
         return self.norm_forward(hidden + self.dropout(self.narrow(wide)))
 
 
