@@ -1,8 +1,9 @@
 """Curves of the tables as SVG files, without any plotting library.
 
-python benchmarks/plots.py          rewrites docs/images/curve_*.svg from results/
+python benchmarks/plots.py          rewrites docs/images/curve_*.svg and scale_graph.svg from results/
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -68,6 +69,66 @@ def _round_steps(top: float) -> list[float]:
     return [round(float(n * step), 10) for n in range(int(top / step) + 1)]
 
 
+def slopes(title: str, named: Mapping[str, Curve], x: str, y: str) -> str:
+    """Both axes by powers of 2; one line with dots per name, and a dashed one of proportion."""
+    points = np.log2([p for curve in named.values() for p in curve])
+    (left, low), (right, top) = np.floor(points.min(0)), np.ceil(points.max(0))
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def at(px: float, py: float) -> tuple[float, float]:
+        across, up = (np.log2(px) - left) / (right - left), (np.log2(py) - low) / (top - low)
+        return LEFT + float(across) * wide, TOP + (1 - float(up)) * high
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'font-family="sans-serif" font-size="12"><title>{escape(title)}</title>'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+        f'<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'
+        f'<text x="{LEFT + wide / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
+        f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 4}" fill="#495057">{escape(y)}</text>'
+    ]
+    for value in 2.0 ** np.arange(low, top + 1):
+        py = at(1, value)[1]
+        parts.append(f'<path d="M{LEFT} {py:.1f}H{LEFT + wide}" stroke="#dee2e6"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for value in 2.0 ** np.arange(left, right + 1):
+        px = at(value, 2**low)[0]
+        parts.append(f'<text x="{px:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{value:g}</text>')
+    base = next(iter(named.values()))[0]
+    ends = at(*base), at(base[0] * 2**right, base[1] * 2**right)
+    path = "L".join("{:.1f} {:.1f}".format(*end) for end in ends)
+    parts.append(f'<path d="M{path}" fill="none" stroke="#868e96" stroke-dasharray="5 4"/>')
+    for row, (name, curve) in enumerate(named.items()):
+        colour, py = COLOURS[row], TOP + 28 + 18 * row
+        placed = [at(*point) for point in curve]
+        path = "L".join(f"{px:.1f} {qy:.1f}" for px, qy in placed)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        parts += [
+            f'<circle cx="{px:.1f}" cy="{qy:.1f}" r="3" fill="{colour}"/>' for px, qy in placed
+        ]
+        parts.append(
+            f'<path d="M{WIDTH - RIGHT + 12} {py - 4}h18" stroke="{colour}" stroke-width="3"/>'
+            f'<text x="{WIDTH - RIGHT + 36}" y="{py}">{escape(name)}</text>'
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def growth() -> dict[str, Curve]:
+    """MMSSL: seconds of an epoch by how many times the base an axis is, axis by axis."""
+    path = study.RESULTS / "bench_graph.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = [json.loads(line) for line in lines]
+    points = [row for row in rows if row["bench"] == "graph/mmssl"]
+    found: dict[str, Curve] = {}
+    for fit in (row for row in rows if row["bench"] == "graph/mmssl_growth"):
+        axis = fit["axis"]
+        others = {key: fit[key] for key in ("users", "items", "edges") if key != axis}
+        own = [row for row in points if others.items() <= row.items()]
+        curve = [(row[axis] / fit["values"][0], row["epoch_cpu_s"]) for row in own]
+        found[f"{axis}: power {fit['slope_epoch_cpu_s']:.2f}"] = sorted(curve)
+    return found
+
+
 def by_cost(*tables: str) -> dict[str, list[Curve]]:
     """Validation by processor minutes, arm by arm."""
     found: dict[str, list[Curve]] = {}
@@ -89,6 +150,60 @@ def by_epoch(*tables: str) -> dict[str, list[Curve]]:
 
 
 _MODEL = {"sasrec": "sasrec, ", "mamba4rec": "", "reppad": ""}  # said before the arm
+
+
+def whiskers(title: str, panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> str:
+    """panel -> line -> name -> values of all seeds: a point at the mean, its 95 % interval, and a
+    colour per name. Every panel has a scale of its own."""
+    names = list(
+        dict.fromkeys(n for panel in panels.values() for line in panel.values() for n in line)
+    )
+    parts, y = [f'<text x="12" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'], 40
+    for row, name in enumerate(names):
+        at = 120 + 130 * row
+        parts.append(f'<circle cx="{at}" cy="36" r="4" fill="{COLOURS[row]}"/>')
+        parts.append(f'<text x="{at + 9}" y="40">{escape(name)}</text>')
+    for heading, lines in panels.items():
+        found = {(line, n): study.interval(v) for line, by in lines.items() for n, v in by.items()}
+        top = max(mean + np.nan_to_num(half) for mean, half in found.values()) * 1.05 or 1.0
+        y += 34
+        parts.append(f'<text x="12" y="{y}" font-weight="bold">{escape(heading)}</text>')
+        bottom = y + 12 + 26 * len(lines)
+        for value in _round_steps(top):
+            x = 120 + 580 * value / top
+            parts.append(f'<path d="M{x:.1f} {y + 8}V{bottom}" stroke="#dee2e6"/>')
+            parts.append(
+                f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{value:g}</text>'
+            )
+        for line, by in lines.items():
+            y += 26
+            parts.append(f'<text x="110" y="{y + 4}" text-anchor="end">{escape(line)}</text>')
+            for name in by:
+                mean, half = (120 + 580 * np.nan_to_num(v) / top for v in found[line, name])
+                colour, at = COLOURS[names.index(name)], y - 6 + 4 * names.index(name)
+                low, high = max(mean - half + 120, 120), mean + half - 120
+                parts.append(f'<path d="M{low:.1f} {at}H{high:.1f}" stroke="{colour}"/>')
+                parts.append(f'<circle cx="{mean:.1f}" cy="{at}" r="3.5" fill="{colour}"/>')
+        y = bottom + 14
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 16}" role="img" '
+        f'font-family="sans-serif" font-size="12"><rect width="{WIDTH}" height="{y + 16}" '
+        'fill="#fff"/>' + "\n".join([*parts, "</svg>"]) + "\n"
+    )
+
+
+def content() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Recall@20 of never-seen videos among themselves, for `whiskers`."""
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    named = {"microlens": "MicroLens-50k, titles", "world": "Rendered world"}
+    for table, heading in named.items():
+        for row in study.rows(f"content_{table}"):
+            model, _, kind = row["arm"].partition(", ")
+            if table == "microlens":
+                model, kind = row["arm"], "titles" if row["test"]["cold@20"] else "none"
+            line = panels.setdefault(heading, {}).setdefault(model, {})
+            line.setdefault(kind or "none", []).append(row["test"]["cold@20"])
+    return panels
 
 
 def main() -> None:
@@ -122,11 +237,19 @@ def main() -> None:
             None,
         ),
     }
+    if grown := growth():
+        x = "times 5,000 users, 5,000 items, 62,500 edges; one axis at a time"
+        drawn = slopes("An epoch of MMSSL", grown, x, "processor seconds")
+        (IMAGES / "scale_graph.svg").write_text(drawn, encoding="utf-8")
     for name, (found, title, x, line) in plots.items():
         if found:
             path = IMAGES / f"{name}.svg"
             path.write_text(curves(title, found, x, line), encoding="utf-8")
             print(path)
+    if panels := content():
+        path = IMAGES / "content.svg"
+        path.write_text(whiskers("Never-seen videos, recall@20", panels), encoding="utf-8")
+        print(path)
 
 
 if __name__ == "__main__":

@@ -266,6 +266,11 @@ class MMSSL(Pairwise):
         best = torch.cat(found).int()
         return F.pad(best, (0, k - best.shape[1]))
 
+    def _forget(self) -> None:
+        """Also the graphs by rows: weights that are put back bring graphs of their own."""
+        super()._forget()
+        self._joined = None
+
     def _graphs(self) -> list[tuple[Rows, Rows]]:
         """Each kind's graph by rows, and its transpose; empty before the first is built."""
         kept = self._joined

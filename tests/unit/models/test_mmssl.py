@@ -45,6 +45,23 @@ def test_graphs_are_built_anew_when_it_is_time(two_tastes):
     assert not torch.equal(model.near, first)
 
 
+def test_weights_put_back_bring_their_graphs(two_tastes):
+    model = built(two_tastes, graph_items=3, rebuild_every=1, dropout=0.0)
+    batch, user = first_batch(two_tastes), torch.arange(4)
+    model.loss(batch)
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        before = model.eval().score(user, user[:, None])
+    with torch.no_grad():
+        for layer in model.project:
+            layer.weight.normal_()
+    model.train().loss(batch)
+    assert not torch.equal(model.near, kept["near"])
+    model.load_state_dict(kept)
+    with torch.inference_mode():
+        assert torch.equal(model.eval().score(user, user[:, None]), before)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"graph_items": 0}, {"refine": 0.0}, {"content": 0.0}, {"layers": 0}],
