@@ -12,12 +12,12 @@ attributes, with what `pocket` saw, and with that of other videos.
 
 A line of results/content_<name>.jsonl is one arm and seed; lines that are there are not made again.
 Settings are chosen on validation of another draw (seed 100) or population (50): `--tries` goes
-through GRID, into results/content_tries.jsonl, and must come first. It never opens the test.
+through GRID, into results/content_tries.jsonl. It never opens the test. A model that nothing was
+tried for takes the softmax at GRID's second rate.
 """
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -352,8 +352,8 @@ def chosen(data: str, found: dict[str, Arm]) -> dict[str, Arm]:
     for row in study.rows("content_tries"):
         if row["data"] == data and row["value"] > best.get(row["model"], {"value": -1})["value"]:
             best[row["model"]] = row
-    if missing := {arm.model for arm in found.values()} & set(LEARNED) - set(best):
-        sys.exit(f"nothing was tried for {', '.join(sorted(missing))}: run with --tries first")
+    usual = {"rate": GRID[data][1][0], "settings": SOFTMAX}  # of models that nothing was tried for
+    best |= {model: usual for model in set(LEARNED) - set(best)}
     return {
         name: arm.given(best[arm.model]["rate"], best[arm.model]["settings"])
         if arm.model in best

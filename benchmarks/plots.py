@@ -1,6 +1,6 @@
 """Curves of the tables as SVG files, without any plotting library.
 
-python benchmarks/plots.py          rewrites docs/images/curve_*.svg and scale_graph.svg from results/
+python benchmarks/plots.py          rewrites docs/images/{curve_*,scale_graph}.svg from results/
 """
 
 import json
@@ -79,14 +79,11 @@ def slopes(title: str, named: Mapping[str, Curve], x: str, y: str) -> str:
         across, up = (np.log2(px) - left) / (right - left), (np.log2(py) - low) / (top - low)
         return LEFT + float(across) * wide, TOP + (1 - float(up)) * high
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'font-family="sans-serif" font-size="12"><title>{escape(title)}</title>'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-        f'<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'
-        f'<text x="{LEFT + wide / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
-        f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 4}" fill="#495057">{escape(y)}</text>'
-    ]
+    def path(curve: Curve, look: str) -> str:
+        line = "L".join("{:.1f} {:.1f}".format(*at(*point)) for point in curve)
+        return f'<path d="M{line}" fill="none" {look}/>'
+
+    parts = [_head(title, x, y)]
     for value in 2.0 ** np.arange(low, top + 1):
         py = at(1, value)[1]
         parts.append(f'<path d="M{LEFT} {py:.1f}H{LEFT + wide}" stroke="#dee2e6"/>')
@@ -94,23 +91,33 @@ def slopes(title: str, named: Mapping[str, Curve], x: str, y: str) -> str:
     for value in 2.0 ** np.arange(left, right + 1):
         px = at(value, 2**low)[0]
         parts.append(f'<text x="{px:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{value:g}</text>')
-    base = next(iter(named.values()))[0]
-    ends = at(*base), at(base[0] * 2**right, base[1] * 2**right)
-    path = "L".join("{:.1f} {:.1f}".format(*end) for end in ends)
-    parts.append(f'<path d="M{path}" fill="none" stroke="#868e96" stroke-dasharray="5 4"/>')
+    start, most = next(iter(named.values()))[0], 2 ** min(right, top - low)
+    ends = [start, (start[0] * most, min(start[1] * most, 2**top))]
+    parts.append(path(ends, 'stroke="#868e96" stroke-dasharray="5 4"'))
     for row, (name, curve) in enumerate(named.items()):
-        colour, py = COLOURS[row], TOP + 28 + 18 * row
-        placed = [at(*point) for point in curve]
-        path = "L".join(f"{px:.1f} {qy:.1f}" for px, qy in placed)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        parts += [
-            f'<circle cx="{px:.1f}" cy="{qy:.1f}" r="3" fill="{colour}"/>' for px, qy in placed
-        ]
+        colour = COLOURS[row]
+        parts.append(path(curve, f'stroke="{colour}" stroke-width="1.6"'))
+        dots = ('{:.1f}" cy="{:.1f}'.format(*at(*point)) for point in curve)
+        parts += [f'<circle cx="{dot}" r="3" fill="{colour}"/>' for dot in dots]
+        py = TOP + 28 + 18 * row
         parts.append(
             f'<path d="M{WIDTH - RIGHT + 12} {py - 4}h18" stroke="{colour}" stroke-width="3"/>'
             f'<text x="{WIDTH - RIGHT + 36}" y="{py}">{escape(name)}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _head(title: str, x: str, y: str) -> str:
+    """The sheet, its title and what its axes are."""
+    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'font-family="sans-serif" font-size="12"><title>{escape(title)}</title>'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+        f'<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'
+        f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
+        f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 4}" fill="#495057">{escape(y)}</text>'
+    )
 
 
 def growth() -> dict[str, Curve]:
