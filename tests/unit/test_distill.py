@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from conftest import circle_events
+from circle import circle_events
 from reelm import files, losses, runs, train
 from reelm.cli import app
 from reelm.data.split import leave_last_two

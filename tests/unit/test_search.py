@@ -353,7 +353,7 @@ def test_a_page_and_a_journal_that_optuna_reads(cut, tmp_path):
 
 
 def test_from_the_command_line_to_the_best_run(tmp_path):
-    from conftest import circle_events
+    from circle import circle_events
 
     log, work, path = tmp_path / "log.parquet", tmp_path / "work", tmp_path / "s.toml"
     circle_events().write_parquet(log)
@@ -421,7 +421,7 @@ import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[2])
-from conftest import circle_events
+from circle import circle_events
 from reelm.data.dataset import Dataset
 from reelm.data.split import leave_last_two
 from reelm.search import SearchConfig, search

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import circle_events, circle_features
+from circle import circle_events, circle_features
 from reelm import train
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
