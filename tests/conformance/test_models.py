@@ -43,7 +43,7 @@ VARIANTS = {
         "in batch": {"objective": "in_batch"},
     },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
-    "vbpr": {"": {"decay": 0.1}},  # else it learns by heart what it is given
+    "vbpr": {"": {"content_dim": 2, "decay": 0.3}},  # wider, it learns by heart what it is given
     "popularity": {"": {}, "recent": {"half_life_s": 100.0}},
     "promptmm": {"": {}, "ids alone are tuned": {"feature_prompt": 0.0, "layers": 1}},
 }
