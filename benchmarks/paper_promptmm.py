@@ -22,7 +22,7 @@ from study import Arm
 
 from reelm import cost, runs, train
 from reelm.data.split import Split
-from reelm.distill import DistillConfig, distill_run, served
+from reelm.distill import DistillConfig, distill_run
 from reelm.models.base import Retriever
 from reelm.models.ease import EASEConfig
 from reelm.models.lightgcn import LightGCNConfig
@@ -90,7 +90,7 @@ def cut(data: Split, teacher: runs.Run, arm: Arm, training: TrainConfig) -> Path
         assert isinstance(teacher.model, Pairwise)
         model = train.build("mf", arm.settings, data.train, training.seed)
         with torch.no_grad():
-            (left, r), (right, s) = (torch.linalg.qr(side) for side in served(teacher.model))
+            (left, r), (right, s) = (torch.linalg.qr(side) for side in teacher.model.served())
             u, values, v = torch.linalg.svd(r @ s.T)
             model.user.copy_((left @ u)[:, :width] * values[:width])
             model.item.copy_((right @ v.T)[:, :width])
@@ -110,7 +110,7 @@ def extra(model: Retriever, data: Split) -> Mapping[str, Any]:
     light = np.diff(data.train.offsets)[mixed["user"].to_numpy()] < 5
     kept = 0
     if isinstance(model, Pairwise):
-        kept = sum(side.numel() for side in served(model))
+        kept = sum(side.numel() for side in model.served())
     return {
         "flops_encoded": spent[0],
         "flops_cached": spent[1],

@@ -22,7 +22,10 @@ from reelm import runs, train
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.split import Split, SplitConfig, split
+from reelm.data.tables import Features
 from reelm.evaluate import Sampled, evaluate
+from reelm.formats.base import ReadOptions
+from reelm.formats.tiktok import TikTok
 from reelm.models.base import Retriever
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,22 +70,9 @@ def amazon(name: str) -> Split:
 def tiktok() -> Split:
     """TikTok as HKUDS split it: 9,308 users, 6,710 items, 59,541 training pairs; features of
     pictures and of sound."""
-    from reelm.data.tables import Features
-
-    root = folder() / "tiktok"
-    log = pl.read_parquet(root / "interactions.parquet")
-    names = {0: "train", 1: "valid", 2: "test"}
-    events = log.select(
-        user_id=pl.col("user").cast(pl.String),
-        video_id=pl.col("item").cast(pl.String),
-        event=pl.lit("like"),
-        split=pl.col("split").replace_strict(names),
-    )
-    with np.load(root / "features.npz", allow_pickle=False) as held:
-        tables = {name: held[name].astype(np.float32) for name in ("image", "audio")}
-    ids = tuple(str(row) for row in range(len(tables["image"])))
-    features = [Features(name, ids, table) for name, table in tables.items()]
-    data = Dataset.build(events, features, videos=ids)
+    read = TikTok().read(folder() / "tiktok", ReadOptions())
+    features = [Features(name, tuple(ids), rows) for name, (ids, rows) in read.features.items()]
+    data = Dataset.build(read.events, features, videos=read.videos)
     return split(data, SplitConfig(name="given"))
 
 

@@ -161,7 +161,7 @@ class Student(Retriever):
 
     def loss(self, batch: ListBatch) -> dict[str, Float[Tensor, ""]]:
         config, pair = self.config, batch.pairs
-        users, items = served(self.model)
+        users, items = self.model.served()
         terms = {"list": config.list_loss * self._list(batch, users, items)}
         if config.feature_loss:
             terms["feature"] = config.feature_loss * self._feature(pair, users, items)
@@ -252,13 +252,6 @@ def taught(data: Dataset, teacher: Run, name: str, sections: Mapping[str, Config
         return Student(config, data, model, found)
 
 
-def served(model: Pairwise) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-    """Vectors whose dot products are a model's scores."""
-    users, items = model.vectors()
-    plain = model.config.objective == "bpr"
-    return users, items if plain else F.normalize(items, dim=1)
-
-
 def _teacher(model: Retriever, data: Dataset, config: DistillConfig) -> Vectors | Asked:
     """The teacher, or the control that takes its place."""
     rng = torch.Generator().manual_seed(config.control_seed)
@@ -268,7 +261,7 @@ def _teacher(model: Retriever, data: Dataset, config: DistillConfig) -> Vectors 
         deal[seen] = seen[torch.randperm(len(seen), generator=rng)]
     deal = deal.to(model.counts.device)
     if isinstance(model, Pairwise):
-        users, items = served(model)
+        users, items = model.served()
         if config.teacher_control == "random":
             users, items = (_alike(side, rng) for side in (users, items))
         return Vectors(users.clone(), items[deal])

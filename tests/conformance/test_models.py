@@ -40,7 +40,6 @@ VARIANTS = {
     "lightgcn": {
         "": {},
         "softmax": {"objective": "softmax", "negatives": 8},
-        "in batch": {"objective": "in_batch"},
     },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
     "vbpr": {"": {"content_dim": 2, "decay": 0.3}},  # wider, it learns by heart what it is given

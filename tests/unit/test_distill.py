@@ -14,7 +14,7 @@ from circle import circle_events
 from reelm import files, losses, runs, train
 from reelm.cli import app
 from reelm.data.split import leave_last_two
-from reelm.distill import DistillConfig, Student, Vectors, distill_run, served, taught
+from reelm.distill import DistillConfig, Student, Vectors, distill_run, taught
 from reelm.errors import BadData, ConfigError
 from reelm.models.ease import EASEConfig
 from reelm.models.item_knn import ItemKNNConfig
@@ -94,7 +94,7 @@ def test_alignment_looks_at_directions_only():
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_a_student_that_is_the_teacher_stays_as_it_is(split, decoupled):
     model = train.build("mf", MFConfig(dim=8), split.train, 0)
-    copy = Vectors(*(side.detach().clone() for side in served(model)))
+    copy = Vectors(*(side.detach().clone() for side in model.served()))
     student = Student(LISTS.model_copy(update={"decoupled": decoupled}), split.train, model, copy)
     terms = student.loss(next(student.batches(split.train, 24, torch.Generator())))
     terms["list"].backward()

@@ -64,19 +64,16 @@ class Chosen:
 
 
 def pairs(
-    data: Dataset, batch_size: int, negatives: int, rng: torch.Generator, share: float = 1.0
+    data: Dataset, batch_size: int, negatives: int, rng: torch.Generator
 ) -> Iterator[PairBatch]:
     """One epoch of all pairs of user and item, shuffled by `rng`, each with drawn items.
 
     Drawn items are some that training saw, evenly, and not among those of the user; only a user
     who chose nearly everything may meet one of his own.
-
-    Args:
-        share: of the pairs, drawn anew each epoch, that the epoch goes through.
     """
     chosen = Chosen.of(data)
     seen = np.flatnonzero(data.counts)
-    order = torch.randperm(len(chosen), generator=rng).numpy()[: round(share * len(chosen))]
+    order = torch.randperm(len(chosen), generator=rng).numpy()
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
         user = chosen.user[rows]

@@ -76,6 +76,16 @@ class Retriever(Recommender):
         return unit[item] @ unit.T
 
 
+class Complete(Retriever):
+    """Complete when it is built: nothing is trained."""
+
+    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
+        return iter(())
+
+    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
+        return {}
+
+
 class Ranker(Recommender):
     """Scores a short list somebody else found; may be slow, as a language model is."""
 

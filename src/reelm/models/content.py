@@ -4,17 +4,13 @@ Source: none; the baseline every model with features starts from.
 Departures: none.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.models.base import Retriever
+from reelm.models.base import Complete
 from reelm.models.blocks.dot import dot
 
 
@@ -25,7 +21,7 @@ class ContentConfig(Config):
     """Name of the feature table that is compared."""
 
 
-class Content(Retriever):
+class Content(Complete):
     """Cosine between a video and the mean of the user's history; nothing is learned."""
 
     Config = ContentConfig
@@ -39,12 +35,6 @@ class Content(Retriever):
     @classmethod
     def needs(cls, config: ContentConfig) -> tuple[str, ...]:
         return (f"features.{config.features}",)
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
-        return iter(())
-
-    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
-        return {}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -6,7 +6,6 @@ Departures: where scores are equal, which they are for items that nothing links 
 item that more users chose comes first.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen
 from reelm.errors import ConfigError
-from reelm.models.base import Retriever
+from reelm.models.base import Complete
 
 TIE = 1e-6  # what the most popular item's score is raised by; others in proportion
 
@@ -35,7 +34,7 @@ class EASEConfig(Config):
     """Items beyond which it refuses to be built: it holds a matrix of items x items."""
 
 
-class EASE(Retriever):
+class EASE(Complete):
     """A linear model from items to items with a zero diagonal; nothing is iterated."""
 
     Config = EASEConfig
@@ -50,12 +49,6 @@ class EASE(Retriever):
             )
         self.register_buffer("weight", torch.from_numpy(_weights(data, config.ridge)))
         self.weight: Tensor
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
-        return iter(())
-
-    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
-        return {}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -21,7 +21,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, ItemGraph, alike, light_propagate
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 
 class FREEDOMConfig(PairwiseConfig):
@@ -62,11 +62,9 @@ class FREEDOM(Pairwise):
         self.config: FREEDOMConfig = config
         self.graph = Bipartite(data)
         self.tables = FeatureTables(data, config.features, "freedom", config.feature_dropout)
-        self.near = _merged(self.tables.eval().tables(), config)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        for table in (self.user, self.item):
-            nn.init.xavier_uniform_(table)
+        self.near = _merged(self.tables.whole, config)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
         widths = self.tables.widths if config.content_weight else []
         self.project = nn.ModuleList(nn.Linear(width, config.dim) for width in widths)
 
@@ -91,9 +89,6 @@ class FREEDOM(Pairwise):
             shown = [self._shown(users, batch, m) for m in range(len(self.project))]
             terms["content"] = self.config.content_weight * torch.stack(shown).sum()
         return terms
-
-    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
         return self.seen | (self.near.value != 0).any(1)

@@ -6,7 +6,6 @@ Departures: interactions count 1, whatever their portion; the weighted sum is no
 sum of similarities, which would favour items with few neighbours.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.models.base import Retriever
+from reelm.models.base import Complete
 
 ROWS = 1024  # rows of the similarity matrix that are worked out together
 DENSE = 0.05  # share of non-zeros from which a plain matrix is quicker than a sparse one
@@ -33,7 +32,7 @@ class ItemKNNConfig(Config):
     """Most alike items that each item keeps; unset keeps all."""
 
 
-class ItemKNN(Retriever):
+class ItemKNN(Complete):
     """The sum of cosines between an item's users and those of each item of the history."""
 
     Config = ItemKNNConfig
@@ -48,12 +47,6 @@ class ItemKNN(Retriever):
         self.columns: Tensor
         self.cosine: Tensor
         self._ready: tuple[Tensor, Any] | None = None
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
-        return iter(())
-
-    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
-        return {}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

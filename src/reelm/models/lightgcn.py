@@ -6,15 +6,13 @@ Departures: every pair is met once per epoch, not drawn per user; other losses o
 are a setting (the paper has bpr).
 """
 
-import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelm.data.dataset import Dataset
-from reelm.data.pairs import PairBatch
 from reelm.models.blocks.graph import Bipartite, light_propagate
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 
 class LightGCNConfig(PairwiseConfig):
@@ -34,13 +32,8 @@ class LightGCN(Pairwise):
         super().__init__(config, data)
         self.layers = config.layers
         self.graph = Bipartite(data)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        for table in (self.user, self.item):
-            nn.init.xavier_uniform_(table)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         return light_propagate(self.graph, self.user, self.item, self.layers)
-
-    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]

@@ -6,13 +6,11 @@ Departures: every pair is met once per epoch, not drawn with replacement; AdamW 
 of single steps of gradient descent; other losses over the same pairs are a setting.
 """
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelm.data.dataset import Dataset
-from reelm.data.pairs import PairBatch
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 
 class MFConfig(PairwiseConfig):
@@ -26,13 +24,8 @@ class MF(Pairwise):
 
     def __init__(self, config: MFConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        for table in (self.user, self.item):
-            nn.init.xavier_uniform_(table)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         return self.user, self.item
-
-    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]

@@ -31,7 +31,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, Rows, by_rows, light_propagate, product
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 TILE = 1024  # users whose scores of all items are held at once while graphs are rebuilt
 
@@ -128,10 +128,8 @@ class MMSSL(Pairwise):
         self.tables = FeatureTables(data, config.features, "mmssl", config.feature_dropout)
         self.kinds = range(len(self.tables))
         self.project = nn.ModuleList(nn.Linear(w, config.dim) for w in self.tables.widths)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        for weight in (self.user, self.item):
-            nn.init.xavier_uniform_(weight)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
         self.joins = config.graph_items > 0 and config.refine > 0
         several = self.joins and len(self.tables) > 1
         self.attention = Attention(config.dim, config.heads) if several else None
@@ -139,10 +137,10 @@ class MMSSL(Pairwise):
         k = min(config.graph_items, max(len(data.items) - 1, 1))
         near = torch.zeros(len(self.tables), len(data.users), k, dtype=torch.int32)
         self.register_buffer("near", near)
-        self.register_buffer("built", torch.zeros((), dtype=torch.long))  # steps since, or 0
+        self.register_buffer("built", torch.zeros((), dtype=torch.long))  # steps so far
         self.near: Tensor
         self.built: Tensor
-        self._joined: tuple[Tensor, int, list[tuple[Rows, Rows]]] | None = None
+        self._joined: tuple[Tensor, list[tuple[Rows, Rows]]] | None = None
 
     @classmethod
     def needs(cls, config: MMSSLConfig) -> tuple[str, ...]:
@@ -157,13 +155,12 @@ class MMSSL(Pairwise):
         terms = self.compared(batch, users, items)
         if self.config.contrast:
             some = batch.user[: self.config.contrast_users]
-            terms["contrast"] = self.config.contrast * self._contrast(some, users, views)
+            terms["contrast"] = self.config.contrast * self._contrast(
+                some, users, views or [user for user, _ in shown]
+            )
         if self.judge is not None:
             terms |= self._judged(self.judge, batch, shown)
         return terms
-
-    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
         return self.seen | self.tables.known
@@ -206,7 +203,6 @@ class MMSSL(Pairwise):
     ) -> Float[Tensor, ""]:
         """How well each kind's view of a user can be told by the fused one."""
         heat = self.config.contrast_temperature
-        views = views or [self._shown(kind)[0] for kind in self.kinds]
         return torch.stack(
             [losses.in_batch_softmax(view[user], users[user], user, heat) for view in views]
         ).sum()
@@ -273,11 +269,9 @@ class MMSSL(Pairwise):
 
     def _graphs(self) -> list[tuple[Rows, Rows]]:
         """Each kind's graph by rows, and its transpose; empty before the first is built."""
-        kept = self._joined
-        if kept is None or kept[0] is not self.near or kept[1] != int(self.built == 0):
-            made = [self._rows(near) for near in self.near.long()]
-            kept = self._joined = (self.near, int(self.built == 0), made)
-        return kept[2]
+        if self._joined is None or self._joined[0] is not self.near:
+            self._joined = self.near, [self._rows(near) for near in self.near.long()]
+        return self._joined[1]
 
     def _rows(self, near: Int[Tensor, "users k"]) -> tuple[Rows, Rows]:
         user = torch.arange(len(near), device=near.device).repeat_interleave(near.shape[1])

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
 
 from reelm import losses
 from reelm.config import Config
@@ -27,19 +27,16 @@ class PairwiseConfig(Config):
 
     dim: PositiveInt = 64
     """Width of the vectors of users and items."""
-    objective: Literal["bpr", "softmax", "in_batch"] = "bpr"
+    objective: Literal["bpr", "softmax"] = "bpr"
     """bpr: the chosen item against items drawn for its user, by the logistic loss of their
-    difference; softmax: against items drawn for the whole batch, by cosines over `temperature`;
-    in_batch: the same, against the other chosen items of the batch."""
+    difference; softmax: against items drawn for the whole batch, by cosines over `temperature`."""
     negatives: PositiveInt | None = None
     """Items drawn; unset: 1 for each pair (bpr), 1024 for a batch (softmax)."""
     temperature: PositiveFloat = 0.2
-    """What cosines are divided by in softmax and in_batch."""
+    """What cosines are divided by in softmax."""
     decay: NonNegativeFloat = 1e-4
     """Weight of half the squared length of the learned vectors that a batch uses, mean over its
     pairs."""
-    pairs_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the pairs, drawn anew, that an epoch goes through."""
 
     @property
     def drawn(self) -> int:
@@ -51,6 +48,9 @@ class Pairwise(Retriever):
     """A user's score of an item is the dot product of their vectors."""
 
     uses_user = True
+    user: nn.Parameter
+    """Learned vectors, [users, dim]; made with `embedding`."""
+    item: nn.Parameter
 
     def __init__(self, config: PairwiseConfig, data: Dataset) -> None:
         super().__init__(config, data)
@@ -66,13 +66,13 @@ class Pairwise(Retriever):
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """Vectors of all users and of all items."""
 
-    @abstractmethod
     def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        """The learned vectors that this batch uses, for `decay`: [users, items, negatives]."""
+        """The learned vectors that this batch uses, for `decay`."""
+        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[PairBatch]:
         each = self.config.drawn if self.config.objective == "bpr" else 1
-        return pairs(data, size, each, rng, self.config.pairs_share)
+        return pairs(data, size, each, rng)
 
     def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
         users, items = self.vectors()
@@ -87,21 +87,19 @@ class Pairwise(Retriever):
         if config.objective == "bpr":
             against = items[batch.negatives]
             loss = losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
-        elif config.objective == "softmax":
+        else:
             seen = self.seen.nonzero()[:, 0]
             drawn = seen[torch.randint(len(seen), (config.drawn,), device=seen.device)]
             user, item = F.normalize(user, dim=1) / heat, F.normalize(item, dim=1)
             against = F.normalize(items[drawn], dim=1)
             loss = losses.shared_softmax(user, item, against, (batch.item, drawn))
-        else:
-            loss = losses.in_batch_softmax(user, item, batch.item, heat)
         squares = torch.stack([part.pow(2).sum() for part in self.learned(batch)]).sum()
         return {config.objective: loss, "decay": config.decay * squares / (2 * len(batch.user))}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
-        users, items = self._all()
+        users, items = self.served()
         scores = dot(users[user], items)
         return torch.where(self.rankable(), scores, scores.amin(1, keepdim=True) - 1)
 
@@ -111,15 +109,16 @@ class Pairwise(Retriever):
         return self.seen
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
-        return self._all()[1]
+        return self.served()[1]
 
     def train(self, mode: bool = True) -> "Pairwise":
         """Also forgets the vectors that were kept while the weights stood still."""
         self._forget()
         return super().train(mode)
 
-    def _all(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """All vectors; a user that training saw nothing of has the mean of the others."""
+    def served(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """Vectors whose dot products are the scores of all users and items, but for those that
+        are not `rankable`. A user that training saw nothing of has the mean of the others."""
         kept = self._kept
         if kept is None or self.training or torch.is_grad_enabled():
             users, items = self.vectors()
@@ -140,3 +139,10 @@ class Pairwise(Retriever):
 
     def _forget(self) -> None:
         self._kept = None
+
+
+def embedding(rows: int, dim: int) -> nn.Parameter:
+    """Learned vectors at their start. Source: Glorot & Bengio 2010, as in LightGCN's code."""
+    vectors = nn.Parameter(torch.empty(rows, dim))
+    nn.init.xavier_uniform_(vectors)
+    return vectors

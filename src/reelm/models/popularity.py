@@ -4,8 +4,7 @@ Source: none; the baseline each table starts with.
 Departures: none.
 """
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.errors import BadData
-from reelm.models.base import Retriever
+from reelm.models.base import Complete
 
 
 class PopularityConfig(Config):
@@ -27,7 +26,7 @@ class PopularityConfig(Config):
     training data; unset counts all alike."""
 
 
-class Popularity(Retriever):
+class Popularity(Complete):
     """Counts of interactions per item in the training data; nothing is learned."""
 
     Config = PopularityConfig
@@ -41,12 +40,6 @@ class Popularity(Retriever):
         total = np.bincount(data.item, weight, minlength=len(data.items))
         self.register_buffer("total", torch.from_numpy(total.astype(np.float32)))
         self.total: Tensor
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[Any]:
-        return iter(())
-
-    def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
-        return {}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -28,7 +28,7 @@ from reelm.data.pairs import PairBatch
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.graph import Bipartite, light_propagate
 from reelm.models.blocks.items import LENGTH, standardised
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 Rows = Int[Tensor, "_"] | slice
 Sides = tuple[Tensor, Tensor]
@@ -86,10 +86,8 @@ class PromptMM(Pairwise):
             nn.Linear(table.shape[1], config.dim, bias=False) for table in tables
         )
         self.dropout = Dropout(config.content_dropout)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        for vectors in (self.user, self.item):
-            nn.init.xavier_uniform_(vectors)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
 
     @classmethod
     def needs(cls, config: PromptMMConfig) -> tuple[str, ...]:
@@ -123,9 +121,6 @@ class PromptMM(Pairwise):
         terms["content"] = self.config.content_loss * shown
         terms["prompt"] = self.config.prompt_loss * _preferred(batch, prompt)
         return terms
-
-    def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
-        return [self.user[batch.user], self.item[batch.item], self.item[batch.negatives.flatten()]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
         return self.seen | self.known

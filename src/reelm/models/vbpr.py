@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
 
 
 class VBPRConfig(PairwiseConfig):
@@ -37,14 +37,12 @@ class VBPR(Pairwise):
         super().__init__(config, data)
         self.shown = FeatureTables(data, config.features, "vbpr", config.feature_dropout)
         width = sum(self.shown.widths)
-        self.user = nn.Parameter(torch.empty(len(data.users), config.dim))
-        self.item = nn.Parameter(torch.empty(len(data.items), config.dim))
-        self.taste = nn.Parameter(torch.empty(len(data.users), config.content_dim))
         self.project = nn.Linear(width, config.content_dim, bias=False)
         self.worth = nn.Linear(width, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(len(data.items), 1))
-        for table in (self.user, self.item, self.taste):
-            nn.init.xavier_uniform_(table)
+        self.user = embedding(len(data.users), config.dim)
+        self.item = embedding(len(data.items), config.dim)
+        self.taste = embedding(len(data.users), config.content_dim)
 
     @classmethod
     def needs(cls, config: VBPRConfig) -> tuple[str, ...]:
@@ -52,15 +50,15 @@ class VBPR(Pairwise):
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         learned = torch.cat([self.item, self.bias], dim=1) * self.seen[:, None]
-        table = torch.cat(self.shown.tables(), dim=1)
-        shown = torch.cat([self.project(table), self.worth(table)], dim=1)
+        features = torch.cat(self.shown.tables(), dim=1)
+        shown = torch.cat([self.project(features), self.worth(features)], dim=1)
         one = torch.ones_like(self.user[:, :1])
         users = torch.cat([self.user, one, self.taste, one], dim=1)
         return users, torch.cat([learned, shown], dim=1)
 
     def learned(self, batch: PairBatch) -> list[Float[Tensor, "rows dim"]]:
         items = torch.cat([batch.item, batch.negatives.flatten()])
-        return [self.user[batch.user], self.taste[batch.user], self.item[items], self.bias[items]]
+        return [*super().learned(batch), self.taste[batch.user], self.bias[items]]
 
     def rankable(self) -> Bool[Tensor, "items"]:
         return self.seen | self.shown.known

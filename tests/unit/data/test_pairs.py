@@ -24,9 +24,9 @@ def some() -> Dataset:
     return build(rows, [f"v{v}" for v in range(20)])
 
 
-def epoch(data, size=7, negatives=3, seed=0, share=1.0):
+def epoch(data, size=7, negatives=3, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return list(pairs(data, size, negatives, rng, share))
+    return list(pairs(data, size, negatives, rng))
 
 
 def told(batches):
@@ -82,12 +82,6 @@ def test_a_user_who_chose_all_meets_his_own():
     (batch,) = batches
     assert set(batch.negatives[batch.user == 1].flatten().tolist()) <= {2, 3}
     assert set(batch.negatives[batch.user == 0].flatten().tolist()) <= {1, 2, 3}
-
-
-def test_a_share_of_the_pairs_is_drawn_anew(some):
-    one, other = told(epoch(some, seed=0, share=0.5)), told(epoch(some, seed=1, share=0.5))
-    assert len(one) == round(len(some) / 2) == len(set(one))
-    assert set(one) != set(other)
 
 
 def test_holds_knows_first_last_and_none(some):

@@ -68,7 +68,7 @@ def test_a_user_that_training_did_not_know_has_the_mean_taste(two_tastes):
     torch.testing.assert_close(scores[5, 1:], scores[others, 1:].mean(0))
 
 
-@pytest.mark.parametrize("objective", ["bpr", "softmax", "in_batch"])
+@pytest.mark.parametrize("objective", ["bpr", "softmax"])
 def test_decay_is_half_the_squared_length_per_pair(objective, two_tastes):
     model = built("mf", two_tastes, objective=objective, decay=0.5)
     found = model.loss(BATCH)["decay"]

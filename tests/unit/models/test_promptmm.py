@@ -92,7 +92,7 @@ def test_a_new_video_goes_to_those_whose_taste_it_is():
     assert torch.equal(scores[:, new].argmax(1), taste)
 
 
-@pytest.mark.parametrize("objective", ["bpr", "softmax", "in_batch"])
+@pytest.mark.parametrize("objective", ["bpr", "softmax"])
 def test_rows_of_a_batch_are_those_of_all(two_tastes, objective):
     """Training makes the content of a batch's rows only; it must be what serving makes of all."""
     model = built(two_tastes, content_dropout=0.0, objective=objective)

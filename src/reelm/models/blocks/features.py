@@ -33,7 +33,7 @@ class FeatureTables(nn.Module):
 
     def table(self, number: int) -> Float[Tensor, "items raw"]:
         """One table, in the order of the names."""
-        whole = self.get_buffer(f"table_{number}")
+        whole = self.whole[number]
         if not self.training or not self.dropout:
             return whole
         return whole * (torch.rand(len(whole), 1, device=whole.device) >= self.dropout)
@@ -43,7 +43,11 @@ class FeatureTables(nn.Module):
         return [self.table(number) for number in range(len(self))]
 
     @property
+    def whole(self) -> list[Float[Tensor, "items raw"]]:
+        """All of them as they are, whether or not training goes on."""
+        return [self.get_buffer(f"table_{number}") for number in range(len(self))]
+
+    @property
     def known(self) -> Bool[Tensor, "items"]:
         """Items that have any."""
-        has = [(self.get_buffer(f"table_{n}") != 0).any(1) for n in range(len(self))]
-        return torch.stack(has).any(0)
+        return torch.stack([(table != 0).any(1) for table in self.whole]).any(0)

@@ -17,7 +17,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen
 from reelm.models.blocks.neighbours import nearest
 
-Scale = Literal["symmetric", "mean", "sum"]
+Scale = Literal["symmetric", "mean"]
 
 Rows = tuple[Tensor, Tensor, Tensor]
 """A sparse matrix by rows: where each begins, then column and value of every entry."""
@@ -125,9 +125,7 @@ class Bipartite(nn.Module):
         by_user, by_item = self._degree(self.edge_user, 0), self._degree(self.edge_item, 1)
         if self.scale == "mean":
             return 1 / by_user, 1 / by_item
-        same = (
-            (by_user * by_item).rsqrt() if self.scale == "symmetric" else torch.ones_like(by_user)
-        )
+        same = (by_user * by_item).rsqrt()
         return same, same
 
 
