@@ -32,6 +32,15 @@ def sibling(plural: str, name: str, raw: dict[str, Any], section: str) -> Any:
     return kind(config.section(kind.Config, raw, section))  # pyright: ignore[reportFunctionMemberAccess]
 
 
+def maker(name: str, raw: dict[str, Any]) -> Any:
+    """How to make the backend called `name` from section [backend]."""
+    from reelm import backends
+    from reelm.backends.base import Maker
+
+    kind = backends.find(name)
+    return Maker(kind, config.section(kind.Config, raw, "backend"))
+
+
 def catalog(folder: Path | None, work: Path) -> Any:
     """The catalogue in `folder`, or the newest."""
     from reelm import files

@@ -1,7 +1,6 @@
 """Commands: one per verb. Each reads its settings, calls the verb, prints the folder it made."""
 
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +90,16 @@ def ingest(
 @app.command()
 def annotate(
     backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
-    prompt: Annotated[str, typer.Option(help="What is asked.")] = "attributes",
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="here, or a Ray cluster: ray://host:port, auto, local.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -101,17 +109,13 @@ def annotate(
     from reelm import annotate as verb
     from reelm import prompts
 
-    raw = asked.raw(settings, sets)
-    speaker = asked.sibling("backends", backend, raw, "backend")
-    with closing(speaker):
-        folder = verb.annotate(
-            asked.catalog(catalog, work),
-            speaker,
-            prompts.find(prompt),
-            asked.section("annotate", raw),
-            work,
-        )
-    _made(folder)
+    given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    raw = asked.raw(settings, sets, annotate=given)
+    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    how, found = asked.section("annotate", raw), asked.catalog(catalog, work)
+    for folder in verb.annotate_all(found, asked.maker(backend, raw), chosen, how, work):
+        _made(folder)
 
 
 @app.command()

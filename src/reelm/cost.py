@@ -4,10 +4,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 LEDGER = "cost.jsonl"
 
@@ -21,7 +23,9 @@ class Cost:
     seconds: float = 0.0
     """Wall time, waiting for decoded videos included."""
     cpu_s: float = 0.0
-    """Processor time of this process and of the children it has waited for."""
+    """Processor time of this process and of those that it started."""
+    device_s: float = 0.0
+    """Wall time that the model was busy."""
     tokens_in: int = 0
     tokens_out: int = 0
     device: str = "cpu"
@@ -156,5 +160,11 @@ def flops(call: Callable[[], Any]) -> int:
 
 
 def _cpu_s() -> float:
+    """Of this process and of all that it started, whether they have ended or not."""
     taken = os.times()
-    return taken.user + taken.system + taken.children_user + taken.children_system
+    alive = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended just now
+            times = child.cpu_times()
+            alive += times.user + times.system
+    return taken.user + taken.system + taken.children_user + taken.children_system + alive

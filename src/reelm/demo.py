@@ -87,10 +87,12 @@ def _watched(catalog: Any, work: Path, say: Say) -> tuple[Path, dict[str, Path]]
     """Notes by pocket, and text features of the titles and of the notes."""
     from reelm import backends, encoders, prompts
     from reelm.annotate import AnnotateConfig, annotate
+    from reelm.backends.base import Maker
     from reelm.encode import EncodeConfig, encode
 
     say("3/6 annotate: pocket watches every video")
-    backend = backends.find("pocket")()
+    kind = backends.find("pocket")
+    backend = Maker(kind, kind.Config())
     notes = annotate(catalog, backend, prompts.find("attributes"), AnnotateConfig(), work)
     say("4/6 encode titles and notes")
     text = encoders.find("text")()

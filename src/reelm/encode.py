@@ -82,7 +82,7 @@ def encode(
         return folder
     with Decoder(work, encoder.view.moments, config) as decoder:
         stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
-        cost = run(stage, tasks, config.part, f"encode {encoder.name}")
+        (cost,) = run(stage, tasks, config.part, f"encode {encoder.name}")
     rows, failed = _tables(folder)
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
@@ -104,11 +104,11 @@ class _Encoding:
         batch: int,
         reader: Callable[[Sequence[Task]], list[Any]],
     ) -> None:
-        self.folder, self.device = folder, encoder.device
+        self.folder, self.folders, self.device = folder, [folder], encoder.device
         self._encoder, self._batch, self._reader = encoder, batch, reader
 
-    def path(self, number: int) -> Path:
-        return self.folder / f"part-{number:05d}.npy"
+    def path(self, folder: Path, number: int) -> Path:
+        return folder / f"part-{number:05d}.npy"
 
     def load(self, tasks: Sequence[Task]) -> list[tuple[Task, Any]]:
         """Each task with its input, or with the reason why it has none."""
@@ -116,23 +116,33 @@ class _Encoding:
         read = iter(self._reader(there))
         return [(t, next(read) if t.source is not None else _Missing(t.missing)) for t in tasks]
 
-    def work(self, number: int, loaded: Sequence[tuple[Task, Any]]) -> dict[str, int]:
-        """Vectors as .npy, written last; beside them, for each video, its row or its reason."""
+    def make(
+        self, loaded: Sequence[tuple[Task, Any]]
+    ) -> "list[tuple[Task, np.ndarray | _Missing]]":
+        """Each task with its vector, or with the reason why it has none."""
         inputs = [given for _, given in loaded if not isinstance(given, _Missing)]
         vectors = iter(self._vectors(inputs))
+        made = [(t, g if isinstance(g, _Missing) else next(vectors)) for t, g in loaded]
+        return [(t, _fit(v)) for t, v in made]
+
+    def keep(
+        self, number: int, made: "Sequence[tuple[Task, np.ndarray | _Missing]]"
+    ) -> list[dict[str, Any]]:
+        """Vectors as .npy, written last; beside them, for each video, its row or its reason."""
         kept: list[np.ndarray] = []
         rows: list[tuple[str, int, int | None, str | None]] = []
-        for task, given in loaded:
-            vector = None if isinstance(given, _Missing) else next(vectors)
-            reason = given.reason if isinstance(given, _Missing) else _unfit(vector)
+        for task, vector in made:
             for name in task.ids:
-                rows.append((name, number, None if reason else len(kept), reason))
-                kept += [] if reason or vector is None else [vector]
+                if isinstance(vector, _Missing):
+                    rows.append((name, number, None, vector.reason))
+                else:
+                    rows.append((name, number, len(kept), None))
+                    kept.append(vector)
         with files.atomic(self.folder / f"rows-{number:05d}.parquet") as tmp:
             pl.DataFrame(rows, schema=ROWS, orient="row").write_parquet(tmp)
-        with files.atomic(self.path(number)) as tmp:
+        with files.atomic(self.path(self.folder, number)) as tmp:
             np.save(tmp, np.array(kept, np.float32).reshape(len(kept), self._encoder.dim))
-        return {"rows": len(rows)}
+        return [{"rows": len(rows)}]
 
     def _vectors(self, inputs: Sequence[Any]) -> list[np.ndarray]:
         made: list[np.ndarray] = []
@@ -148,9 +158,10 @@ class _Missing:
     reason: str
 
 
-def _unfit(vector: np.ndarray | None) -> str | None:
-    fit = vector is not None and bool(np.isfinite(vector).all())
-    return None if fit else "the encoder gave a vector that is not finite"
+def _fit(vector: "np.ndarray | _Missing") -> "np.ndarray | _Missing":
+    if isinstance(vector, _Missing) or np.isfinite(vector).all():
+        return vector
+    return _Missing("the encoder gave a vector that is not finite")
 
 
 def _as_text(tasks: Sequence[Task]) -> list[Any]:

@@ -4,10 +4,10 @@ A part is a file that appears whole or not at all. A stage that is killed goes o
 part that is missing. While one part is worked on, the next is read and decoded.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -27,6 +27,8 @@ from reelm.media.store import FrameStore
 T = TypeVar("T")
 Task = TypeVar("Task", contravariant=True)
 L = TypeVar("L")
+M = TypeVar("M")
+Out = TypeVar("Out", covariant=True)
 Decoded = tuple[
     UInt8[np.ndarray, "moments height width 3"], Float32[np.ndarray, "samples"]
 ]  # frames and sound at views.SOUND_RATE
@@ -106,66 +108,118 @@ class Decoder:
 
 
 @runtime_checkable
-class Stage(Protocol[Task, L]):
-    """What `run` asks of a stage."""
-
-    folder: Path
-    device: str
-
-    def path(self, number: int) -> Path:
-        """The file whose presence says that a part is done."""
-        ...
+class Worker(Protocol[Task, L, Out]):
+    """What turns tasks into results; it lives where the model is."""
 
     def load(self, tasks: Sequence[Task]) -> L:
         """Read a part's inputs. Called in a thread of its own, one part ahead."""
         ...
 
-    def work(self, number: int, loaded: L) -> dict[str, int]:
-        """Do a part, write its file, and return `rows` and, where known, tokens_in and _out."""
+    def make(self, loaded: L) -> Out:
+        """Work on a part; nothing is written."""
         ...
 
 
-def run(stage: Stage[T, L], tasks: Sequence[T], size: int, label: str) -> dict[str, Any]:
-    """Do all parts that are missing, `size` tasks each, and return the ledger's total.
+@runtime_checkable
+class Stage(Worker[Task, L, M], Protocol):
+    """What `run` asks of a stage."""
+
+    folders: list[Path]
+    """Every part leaves one file in each."""
+    device: str
+
+    def path(self, folder: Path, number: int) -> Path:
+        """The file whose presence says that a part is done in a folder."""
+        ...
+
+    def keep(self, number: int, made: M) -> list[dict[str, Any]]:
+        """Write a part's files; for each folder `rows`, and where known tokens_in and tokens_out,
+        and the `share` of the time that it took (1 if there is one folder).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a part took where it was worked on, in seconds."""
+
+    seconds: float
+    """Wall time, waiting for decoded videos included."""
+    cpu_s: float
+    device_s: float
+    """Wall time that the model was busy."""
+
+
+Parts = Sequence[tuple[int, Sequence[T]]]
+Hands = Callable[[Worker[T, L, M], Parts[T]], Generator[tuple[int, M, Spent]]]
+"""Where parts are worked on. Gives them back as they are done, in any order."""
+
+
+def run(
+    stage: Stage[T, L, M],
+    tasks: Sequence[T],
+    size: int,
+    label: str,
+    hands: Hands[T, L, M] | None = None,
+) -> list[dict[str, Any]]:
+    """Do all parts that are missing, `size` tasks each; the total of each folder's ledger.
+
+    Args:
+        hands: where the work is done; in this process if None.
 
     Raises:
         StaleFolder: another process is filling the same folder.
     """
     parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-    with alone(stage.folder):
-        ledger = Ledger(stage.folder)
-        waiting = [n for n in range(len(parts)) if not stage.path(n).is_file()]
-        _note_lost(stage, parts, waiting, ledger)
+    with ExitStack() as locks:
+        for folder in stage.folders:
+            locks.enter_context(alone(folder))
+        ledgers = [Ledger(folder) for folder in stage.folders]
+        waiting = [n for n in range(len(parts)) if not _done(stage, n)]
+        for folder, ledger in zip(stage.folders, ledgers, strict=True):
+            _note_lost(stage, folder, parts, ledger)
         done = len(tasks) - sum(len(parts[n]) for n in waiting)
-        bar, steps = progress(label, len(tasks), done), _ahead(stage, parts, waiting)
-        with bar as advance, closing(steps):
-            for number, loaded, meter in steps:
-                facts: dict[str, Any] = {**stage.work(number, loaded), **meter.read()}
-                ledger.add(Cost(number, device=stage.device, **facts))
+        made = (hands or here)(stage, [(n, parts[n]) for n in waiting])
+        with progress(label, len(tasks), done) as advance, closing(made):
+            for number, result, spent in made:
+                for ledger, facts in zip(ledgers, stage.keep(number, result), strict=True):
+                    ledger.add(_cost(number, stage.device, facts, spent))
                 advance(len(parts[number]))
-        return ledger.total()
+        return [ledger.total() for ledger in ledgers]
 
 
-def _ahead(
-    stage: Stage[T, L], parts: Sequence[Sequence[T]], waiting: Sequence[int]
-) -> Generator[tuple[int, L, Meter]]:
-    """Each waiting part with its inputs; the next part is read while one is worked on."""
+def here(stage: Worker[T, L, M], parts: Parts[T]) -> Generator[tuple[int, M, Spent]]:
+    """Hands in this process: the next part is read while one is worked on."""
     with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
-        coming = [pool.submit(stage.load, parts[n]) for n in waiting[:1]]
-        for at, number in enumerate(waiting):
+        coming = [pool.submit(stage.load, tasks) for _, tasks in parts[:1]]
+        for at, (number, _) in enumerate(parts):
             meter = Meter()
             loaded = coming.pop().result()
-            coming = [pool.submit(stage.load, parts[n]) for n in waiting[at + 1 : at + 2]]
-            yield number, loaded, meter
+            coming = [pool.submit(stage.load, tasks) for _, tasks in parts[at + 1 : at + 2]]
+            busy = Meter()
+            made = stage.make(loaded)
+            yield number, made, Spent(**meter.read(), device_s=busy.read()["seconds"])
+
+
+def _done(stage: Stage[T, L, M], number: int) -> bool:
+    return all(stage.path(folder, number).is_file() for folder in stage.folders)
+
+
+def _cost(number: int, device: str, facts: dict[str, Any], spent: Spent) -> Cost:
+    """A line of the ledger: what the part cost one of the folders it was done for."""
+    share = facts.pop("share", 1.0)
+    seconds = {name: round(value * share, 4) for name, value in asdict(spent).items()}
+    return Cost(number, device=device, **facts, **seconds)
 
 
 def _note_lost(
-    stage: Stage[T, L], parts: Sequence[Sequence[T]], waiting: Sequence[int], ledger: Ledger
+    stage: Stage[T, L, M], folder: Path, parts: Sequence[Sequence[T]], ledger: Ledger
 ) -> None:
     """A kill between a part and its line: the part stands, its cost is unknown."""
     known = {line.part for line in ledger.lines()}
-    for number in sorted(set(range(len(parts))) - set(waiting) - known):
-        ledger.add(Cost(number, len(parts[number]), device=stage.device, known=False))
+    for number, tasks in enumerate(parts):
+        if number not in known and stage.path(folder, number).is_file():
+            ledger.add(Cost(number, len(tasks), device=stage.device, known=False))
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from reelm.cost import LEDGER, Cost, Ledger, Meter, progress
 def test_lines_add_up(tmp_path):
     ledger = Ledger(tmp_path)
     assert ledger.lines() == [] and ledger.total()["rows"] == 0
-    ledger.add(Cost(0, 8, 1.5, 1.0, 100, 50, "cpu"))
-    ledger.add(Cost(1, 2, 0.5, 0.25, 10, 5, "cuda"))
+    ledger.add(Cost(0, 8, 1.5, 1.0, 1.25, 100, 50, "cpu"))
+    ledger.add(Cost(1, 2, 0.5, 0.25, 0.25, 10, 5, "cuda"))
     total = Ledger(tmp_path).total()
     assert total == {
-        "rows": 10, "seconds": 2.0, "cpu_s": 1.25, "tokens_in": 110, "tokens_out": 55, "parts": 2,
-        "devices": ["cpu", "cuda"],
+        "rows": 10, "seconds": 2.0, "cpu_s": 1.25, "device_s": 1.5, "tokens_in": 110, "tokens_out": 55,
+        "parts": 2, "devices": ["cpu", "cuda"],
     }  # fmt: skip
 
 

@@ -19,29 +19,34 @@ class Copying:
     device = "cpu"
 
     def __init__(self, folder, die_at=None):
-        self.folder, self.die_at, self.log = folder, die_at, []
+        self.folders, self.die_at, self.log = [folder], die_at, []
 
-    def path(self, number):
-        return self.folder / f"part-{number}.txt"
+    def path(self, folder, number):
+        return folder / f"part-{number}.txt"
 
     def load(self, tasks):
         self.log.append(("load", tasks[0], time.monotonic()))
         return list(tasks)
 
-    def work(self, number, loaded):
-        if number == self.die_at:
+    def make(self, loaded):
+        if loaded[0] == self.die_at:
             raise RuntimeError("killed")
         time.sleep(0.05)
-        self.log.append(("work", loaded[0], time.monotonic()))
-        files.write_text(self.path(number), " ".join(loaded))
-        return {"rows": len(loaded), "tokens_in": 2 * len(loaded)}
+        self.log.append(("make", loaded[0], time.monotonic()))
+        return loaded
+
+    def keep(self, number, made):
+        for folder in self.folders:
+            files.write_text(self.path(folder, number), " ".join(made))
+        facts = {"rows": len(made), "tokens_in": 2 * len(made)}
+        return [facts | {"share": 1 / len(self.folders)} for _ in self.folders]
 
 
 TASKS = [f"t{n}" for n in range(7)]
 
 
 def test_parts_are_done_in_order_and_counted(tmp_path):
-    total = engine.run(Copying(tmp_path), TASKS, 3, "copy")
+    (total,) = engine.run(Copying(tmp_path), TASKS, 3, "copy")
     assert [p.read_text() for p in sorted(tmp_path.glob("part-*"))] == [
         "t0 t1 t2",
         "t3 t4 t5",
@@ -56,17 +61,17 @@ def test_the_next_part_is_read_while_one_is_worked_on(tmp_path):
     stage = Copying(tmp_path)
     engine.run(stage, TASKS, 3, "copy")
     when = {(what, task): at for what, task, at in stage.log}
-    assert when["load", "t3"] < when["work", "t0"]
-    assert when["load", "t6"] < when["work", "t3"]
+    assert when["load", "t3"] < when["make", "t0"]
+    assert when["load", "t6"] < when["make", "t3"]
 
 
 def test_only_what_is_missing_is_done_again(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
-        engine.run(Copying(tmp_path, die_at=1), TASKS, 3, "copy")
+        engine.run(Copying(tmp_path, die_at="t3"), TASKS, 3, "copy")
     (tmp_path / ".part-1.99.tmp.txt").write_text("half")
     stage = Copying(tmp_path)
-    total = engine.run(stage, TASKS, 3, "copy")
-    assert [task for what, task, _ in stage.log if what == "work"] == ["t3", "t6"]
+    (total,) = engine.run(stage, TASKS, 3, "copy")
+    assert [task for what, task, _ in stage.log if what == "make"] == ["t3", "t6"]
     assert [line.part for line in Ledger(tmp_path).lines()] == [0, 1, 2]
     assert total["rows"] == 7 and not list(tmp_path.glob(".*"))
 
@@ -82,8 +87,20 @@ def test_a_part_whose_line_was_lost_gets_one_that_says_so(tmp_path):
     assert told == {0: True, 1: False, 2: True}
 
 
+def test_two_folders_share_the_time_of_a_part(tmp_path):
+    stage = Copying(tmp_path / "a")
+    stage.folders.append(tmp_path / "b")
+    first, second = engine.run(stage, TASKS, 3, "copy")
+    assert first["rows"] == second["rows"] == 7 and first["seconds"] == second["seconds"]
+    assert 0.15 <= first["device_s"] + second["device_s"] <= 2 * first["seconds"] + 1e-3
+    (tmp_path / "b" / "part-1.txt").unlink()
+    stage.log.clear()
+    engine.run(stage, TASKS, 3, "copy")
+    assert [task for what, task, _ in stage.log if what == "make"] == ["t3"]
+
+
 def test_nothing_to_do_is_done_at_once(tmp_path):
-    assert engine.run(Copying(tmp_path), [], 3, "copy")["rows"] == 0
+    assert engine.run(Copying(tmp_path), [], 3, "copy")[0]["rows"] == 0
 
 
 def hold(folder, ready, leave):
@@ -102,7 +119,7 @@ def test_two_processes_do_not_fill_one_folder(tmp_path):
         engine.run(Copying(tmp_path), TASKS, 3, "copy")
     leave.set()
     other.join(60)
-    assert engine.run(Copying(tmp_path), TASKS, 3, "copy")["rows"] == 7
+    assert engine.run(Copying(tmp_path), TASKS, 3, "copy")[0]["rows"] == 7
 
 
 def catalog(folder, **columns) -> Catalog:

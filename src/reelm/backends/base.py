@@ -1,9 +1,9 @@
 """What every runtime does: answer a list of requests, in order, one answer or failure each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from reelm.config import Config
 from reelm.media.views import Picture, View
@@ -21,6 +21,8 @@ KINDS = (
     "bad_response",  # the server's reply is not a chat completion
     "unsupported",  # this runtime cannot do what was asked
     "model",  # the model failed while it computed
+    "crashed",  # its process ended while it computed, twice
+    "hung",  # its process had to be ended, twice
 )
 """What can go wrong, in one word."""
 
@@ -84,6 +86,9 @@ class Backend(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[BackendConfig]]
 
+    remote: ClassVar[bool] = False
+    """The model runs elsewhere; this process only asks."""
+
     view: View = View()
     """What of a video the model wants to be shown."""
     vocabulary: Mapping[str, tuple[str, ...]] | None = None
@@ -115,6 +120,19 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Let go of connections and memory."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How to make a backend, here or in another process."""
+
+    kind: type[Backend]
+    config: BackendConfig
+
+    def __call__(self) -> Backend:
+        """The backend, loaded."""
+        make = cast(Callable[[BackendConfig], Backend], self.kind)
+        return make(self.config)
 
 
 def show(pictures: Sequence[Picture], question: str) -> tuple[str | Picture, ...]:

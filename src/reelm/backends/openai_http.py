@@ -68,6 +68,7 @@ class OpenAIHTTP(Backend):
 
     name: ClassVar[str] = "openai_http"
     Config: ClassVar[type[BackendConfig]] = OpenAIHTTPConfig
+    remote: ClassVar[bool] = True
 
     def __init__(self, config: OpenAIHTTPConfig) -> None:
         self.config = config

@@ -56,15 +56,21 @@ class Guard:
     """
 
     def __init__(
-        self, workers: int = 2, seconds: float | int = 20.0, memory_bytes: int = 2 * 1024**3
+        self,
+        workers: int = 2,
+        seconds: float | int = 20.0,
+        memory_bytes: int = 2 * 1024**3,
+        start_s: float | int = START_S,
     ) -> None:
         """
         Args:
             workers: child processes, each with one item at a time.
-            seconds: wall time for one item, after which its process is killed.
+            seconds: wall time for one item, after which its process is killed; may be lowered.
             memory_bytes: what one process may take beyond what it starts with.
+            start_s: wall time for a process to start and read the function.
         """
         self.workers, self.seconds, self.memory_bytes = max(1, workers), seconds, memory_bytes
+        self._start_s = start_s
         self._pool: list[_Worker] = []
         self._function: Any = None
 
@@ -175,7 +181,9 @@ class Guard:
         try:
             worker.connection.send(sys.path)  # as text first: the child cannot import us before
             worker.connection.send((self._function, self.seconds, self.memory_bytes))
-            said = worker.connection.recv() if worker.connection.poll(START_S) else "no answer"
+            said = (
+                worker.connection.recv() if worker.connection.poll(self._start_s) else "no answer"
+            )
         except (EOFError, OSError) as error:
             said = f"{type(error).__name__} ({_ending(process.wait())})"
         if said != "ready":

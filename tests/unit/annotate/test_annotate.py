@@ -6,7 +6,7 @@ import pytest
 
 from reelm import annotate as verb
 from reelm import files
-from reelm.annotate import AnnotateConfig, annotate
+from reelm.annotate import AnnotateConfig, annotate, annotate_all, asking
 from reelm.backends.base import Answer, Failure
 from reelm.backends.fake import Fake, FakeConfig
 from reelm.cost import Ledger
@@ -106,7 +106,7 @@ def test_whatever_changes_answers_changes_the_folder(catalog, tmp_path):
         annotate(catalog, Tuned(), Attributes, AnnotateConfig(part=7), tmp_path),
     ]
     assert len(set(folders)) == len(folders)
-    same = AnnotateConfig(workers=2, batch=3)
+    same = AnnotateConfig(workers=2, answer_s=3)
     backend = Tuned()
     assert annotate(catalog, backend, Attributes, same, tmp_path) == folders[0]
     assert not backend.requests, "what is finished is not asked again"
@@ -119,8 +119,8 @@ def test_a_server_that_is_gone_stops_the_run_and_the_next_goes_on(catalog, tmp_p
                 return [Failure("connection", "refused")] * len(requests)
             return super().answer(requests)
 
-    config = AnnotateConfig(part=8)
-    with pytest.raises(BackendError, match="nothing of part 1 came through"):
+    config = AnnotateConfig(part=8, patience_s=0)
+    with pytest.raises(BackendError, match="nothing came through for 0 s"):
         annotate(catalog, Gone(), Attributes, config, tmp_path)
     (folder,) = (tmp_path / "notes").iterdir()
     assert len(list(folder.glob("part-*"))) == 1 and not files.finished(folder)
@@ -154,6 +154,100 @@ def test_an_answer_that_stays_wrong_is_a_failure_that_says_how(catalog, tmp_path
     assert "answer.subject is not one of" in row["error"]
     asked = [r for r in backend.requests if r.key == "v05"]
     assert len(asked) == 2 and "dragon" in asked[1].parts[-1]
+
+
+def test_a_way_that_opens_again_is_waited_for(catalog, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(asking.time, "sleep", pauses.append)
+
+    class Restarted(Tuned):
+        left = 8 + 3  # a part's requests, and three that probe
+
+        def answer(self, requests):
+            said = super().answer(requests)
+            gone = [Failure("connection", "refused")] * min(self.left, len(said))
+            self.left -= len(gone)
+            return gone + said[len(gone) :]
+
+    config = AnnotateConfig(part=8)
+    notes = read_notes(annotate(catalog, Restarted(), Attributes, config, tmp_path))
+    assert notes["answer"].null_count() == 0 and len(notes) == 20
+    assert [p for p in pauses if p] == [1.0, 2.0, 4.0], "the rest are the model's own"
+
+
+def test_a_request_that_the_model_cannot_survive_fails_alone(catalog, tmp_path):
+    class Fragile(Tuned):
+        def answer(self, requests):
+            if any(r.key in ("v03", "v04", "v17") for r in requests):
+                raise RuntimeError("device-side assert")
+            return super().answer(requests)
+
+    notes = read_notes(annotate(catalog, Fragile(), Attributes, AnnotateConfig(), tmp_path))
+    failed = notes.filter(pl.col("answer").is_null())
+    assert failed["video_id"].to_list() == ["v03", "v04", "v17"]
+    assert set(failed["error_kind"]) == {"model"}
+    assert "device-side assert" in failed["error"][0]
+
+
+def test_what_is_known_of_a_content_is_not_asked_again(catalog, tmp_path):
+    half = Catalog(catalog.folder, catalog.videos.tail(10), catalog.events)
+    before = read_notes(annotate(half, Tuned(), Attributes, AnnotateConfig(), tmp_path))
+    backend = Tuned()
+    folder = annotate(catalog, backend, Attributes, AnnotateConfig(part=8), tmp_path)
+    assert [r.key for r in backend.requests] == [f"v{n:02d}" for n in range(10)]
+    notes = read_notes(folder)
+    assert notes["video_id"].to_list() == catalog.videos["video_id"].to_list()
+    assert notes.tail(10).equals(before)
+    paid = notes.head(10)["tokens_out"].sum()
+    assert files.manifest(folder)["cost"]["tokens_out"] == paid
+    other = Tuned(seed=1)
+    annotate(catalog, other, Attributes, AnnotateConfig(part=8), tmp_path)
+    assert len(other.requests) == 20, "another model must see for itself"
+
+
+def test_failures_are_asked_again_when_one_says_so(catalog, tmp_path):
+    class Flaky(Tuned):
+        def answer(self, requests):
+            said = super().answer(requests)
+            return [Failure("timeout", "120 s") if r.key in ("v03", "v12") else a
+                    for r, a in zip(requests, said, strict=True)]  # fmt: skip
+
+    config = AnnotateConfig(part=8)
+    folder = annotate(catalog, Flaky(), Attributes, config, tmp_path)
+    kept = (folder / "part-00002.parquet").read_bytes()
+    backend = Tuned()
+    assert annotate(catalog, backend, Attributes, config, tmp_path) == folder
+    assert not backend.requests
+    again = config.model_copy(update={"retry_failed": True})
+    assert annotate(catalog, backend, Attributes, again, tmp_path) == folder
+    assert [r.key for r in backend.requests] == ["v03", "v12"]
+    assert files.manifest(folder)["failed"] == 0
+    assert read_notes(folder)["answer"].null_count() == 0
+    assert (folder / "part-00002.parquet").read_bytes() == kept
+
+
+def test_several_questions_are_asked_on_one_watching(catalog, tmp_path, monkeypatch):
+    decoded = []
+
+    class Once(Decoded):
+        def __call__(self, wanted):
+            decoded.extend(v.id for v in wanted)
+            return super().__call__(wanted)
+
+    monkeypatch.setattr(verb, "Decoder", Once)
+    config = AnnotateConfig(part=8)
+    alone = [read_notes(annotate(catalog, Tuned(), prompt, config, tmp_path / "alone"))
+             for prompt in (Attributes, Caption)]  # fmt: skip
+    assert len(decoded) == 40
+    decoded.clear()
+    backend = Tuned()
+    folders = annotate_all(catalog, backend, [Attributes, Caption], config, tmp_path)
+    assert len(decoded) == 20 and len(backend.requests) == 40
+    first, second = backend.requests[:2]
+    assert first.key == second.key == "v00" and first.pictures[0] is second.pictures[0]
+    for folder, before in zip(folders, alone, strict=True):
+        assert read_notes(folder).equals(before)
+        assert files.manifest(folder)["cost"]["tokens_out"] == before["tokens_out"].sum()
 
 
 def test_a_catalogue_without_files_gives_an_empty_folder(tmp_path):

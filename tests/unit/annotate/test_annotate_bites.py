@@ -90,7 +90,7 @@ def test_a_copy_costs_nothing(catalog, tmp_path):
     assert same.n_unique() == 1 and same[0]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of the process."""
 
 
