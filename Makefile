@@ -4,7 +4,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/reelm
 
-.PHONY: demo test quick check format bench docs mutants clean
+.PHONY: demo test quick cluster check format bench docs mutants clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer, or say PYTHON=/path/to/python" >&2; exit 2; }
@@ -19,11 +19,15 @@ demo: .venv/.ready  ## render a small world, watch it, train, evaluate, serve th
 	$(RUN) demo $(ARGS)
 
 test: .venv/.ready  ## the whole suite, except what needs a GPU
-	$(BIN)/python -m pytest -q -rs -n 2 -m "not gpu and not browser" $(ARGS)
+	$(BIN)/python -m pytest -q -rs -n 2 -m "not gpu and not browser and not cluster" $(ARGS)
 	$(BIN)/python -m pytest -q -rs -m browser $(ARGS)  # alone: a browser that plays video wants both cores
 
 quick: .venv/.ready  ## without slow tests and without the browser
-	$(BIN)/python -m pytest -q -m "not gpu and not slow and not browser" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not gpu and not slow and not browser and not cluster" $(ARGS)
+
+cluster: .venv/.ready  ## a Ray cluster of two nodes on this machine, one of which is killed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -q -rs -m cluster $(ARGS)
 
 check: .venv/.ready  ## format, lint, types, floors, tests, freshness of generated docs
 	$(BIN)/ruff format --check src tests benchmarks

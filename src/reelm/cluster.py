@@ -5,6 +5,7 @@ under the same paths, and have reelm installed. A part whose actor or node is lo
 elsewhere; results, manifests and ledgers are those of one machine.
 """
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -14,12 +15,15 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, TypeVar
 
+from reelm.backends.base import PASSING
 from reelm.cost import Meter
 from reelm.engine import Hands, Parts, Spent, Worker
 from reelm.errors import BackendError, MissingPackage, ReelmError
 
 T = TypeVar("T")
 AHEAD = 2  # parts that an actor has at once: one is decoded while the model works on the other
+REACH_S = 10.0  # seconds for an address to answer
+LOADING = -1  # in place of a part's number
 TRIES = 4  # losses that a part survives; nodes come and go, but a part may also be the cause
 
 
@@ -41,7 +45,7 @@ class Cluster:
             MissingPackage: Ray is not installed.
             ClusterError: there is no cluster at the address.
         """
-        self.ray, self.needs = _ray(), needs or {}
+        self.ray, self.needs = _ray(), {"num_cpus": 1.0} | (needs or {})
         self._begun = not self.ray.is_initialized()
         if self._begun:
             _join(self.ray, address)
@@ -63,7 +67,7 @@ class Cluster:
         try:
             return self.ray.get(self.ray.remote(**self.needs)(function).remote(*given))
         except self.ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
+            raise _cause(LOADING, error) from error
 
     def hands(
         self, make: Callable[[], Worker[Any, Any, Any]], replicas: int
@@ -81,7 +85,14 @@ class _Actor:
     """One model somewhere, and the parts it has."""
 
     handle: Any
+    up: bool = False
+    """False while it looks for room and loads the model; it is not handed parts before."""
     has: dict[Future[Any], tuple[int, Any]] = field(default_factory=dict)
+    """What it works on; until it is up, the word that it is."""
+
+    def hand(self, number: int, tasks: Any) -> None:
+        """Give it a part."""
+        self.has[self.handle.work.remote(list(tasks)).future()] = number, tasks
 
 
 class _Crew:
@@ -89,45 +100,51 @@ class _Crew:
 
     def __init__(self, cluster: Cluster, make: Callable[[], Any], replicas: int) -> None:
         self._ray, self._make = cluster.ray, make
-        self._kind = self._ray.remote(max_concurrency=AHEAD, **({"num_cpus": 1} | cluster.needs))(
-            _Remote
-        )
-        self._actors = [_Actor(self._kind.remote(make)) for _ in range(replicas)]
+        options = {"max_concurrency": AHEAD} | cluster.needs
+        self._kind = self._ray.remote(**options)(_Remote)
+        self._actors = [self._start() for _ in range(replicas)]
         self._losses: dict[int, int] = {}
 
     def over(self, parts: Parts[Any]) -> Generator[tuple[int, Any, Spent]]:
         """Each part's result, as they come.
 
         Raises:
-            ClusterError: a part was lost too often.
+            ClusterError: a part, or an actor that was loading its model, was lost too often.
         """
-        waiting = deque(parts)
+        waiting, left = deque(parts), len(parts)
         try:
-            while waiting or any(actor.has for actor in self._actors):
+            while left:
                 self._hand_out(waiting)
                 for actor, future in self._ready():
                     if future not in actor.has:
                         continue  # it was lost with its actor just now
                     try:
-                        made, spent = future.result()
-                    except self._ray.exceptions.RayTaskError as error:
-                        raise _cause(error) from error
+                        result = future.result()
                     except self._ray.exceptions.RayError as error:
                         waiting.extendleft(self._lost(actor, error))
+                        continue
+                    number, _ = actor.has.pop(future)
+                    if number == LOADING:
+                        actor.up = True
                     else:
-                        yield actor.has.pop(future)[0], made, spent
+                        left -= 1
+                        yield number, *result
         finally:
             for actor in self._actors:
                 self._ray.kill(actor.handle)
 
+    def _start(self) -> _Actor:
+        actor = _Actor(self._kind.remote(self._make))
+        actor.has[actor.handle.up.remote().future()] = LOADING, None
+        return actor
+
     def _hand_out(self, waiting: deque[tuple[int, Any]]) -> None:
         """Parts to the actors that have fewest."""
         while waiting:
-            actor = min(self._actors, key=lambda one: len(one.has))
-            if len(actor.has) >= AHEAD:
+            free = [actor for actor in self._actors if actor.up and len(actor.has) < AHEAD]
+            if not free:
                 return
-            number, tasks = waiting.popleft()
-            actor.has[actor.handle.work.remote(list(tasks)).future()] = number, tasks
+            min(free, key=lambda one: len(one.has)).hand(*waiting.popleft())
 
     def _ready(self) -> list[tuple[_Actor, Future[Any]]]:
         owner = {future: actor for actor in self._actors for future in actor.has}
@@ -135,27 +152,36 @@ class _Crew:
         return [(owner[future], future) for future in ready]
 
     def _lost(self, actor: _Actor, error: Exception) -> list[tuple[int, Any]]:
-        """Put another actor in its place, and give back all that it had."""
-        parts = list(actor.has.values())
+        """Put another actor in its place, and give back the parts that it had.
+
+        What is raised in an actor may be the first sign of a node that ends, whose processes are
+        killed one by one; so it counts as a loss.
+        """
+        had = list(actor.has.values())
         actor.has.clear()
-        for number, _ in parts:
+        for number, _ in had:
             self._losses[number] = self._losses.get(number, 0) + 1
-            if self._losses[number] > TRIES:
-                raise ClusterError(_often(number, error)) from error
-        self._actors[self._actors.index(actor)] = _Actor(self._kind.remote(self._make))
-        return parts
+            if self._losses[number] > TRIES or _closed(error):
+                raise _cause(number, error) from error
+        self._ray.kill(actor.handle)
+        self._actors[self._actors.index(actor)] = self._start()
+        return [(number, tasks) for number, tasks in had if number != LOADING]
 
 
 class _Remote:
     """The worker in its actor. Two calls may be under way: one decodes, one has the model."""
 
     def __init__(self, make: Callable[[], Worker[Any, Any, Any]]) -> None:
-        self._worker, self._model = make(), Lock()
+        self._worker, self._eyes, self._model = make(), Lock(), Lock()
         self._since = Meter()
+
+    def up(self) -> None:
+        """Comes back when the model is loaded."""
 
     def work(self, tasks: Sequence[Any]) -> tuple[Any, Spent]:
         begun = time.perf_counter()
-        loaded = self._worker.load(tasks)
+        with self._eyes:
+            loaded = self._worker.load(tasks)
         with self._model:
             ready = time.perf_counter()
             made = self._worker.make(loaded)
@@ -176,22 +202,35 @@ def _ray() -> Any:
 def _join(ray: Any, address: str) -> None:
     options: dict[str, Any] = {} if address == "local" else {"address": address}
     try:
+        _reach(address)
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster at {address}: {error}. Start one with `ray start --head`, "
             "or check the address and that both sides run the same versions of Ray and Python."
         ) from error
 
 
-def _often(number: int, error: Exception) -> str:
-    return (
-        f"part {number} was lost {TRIES + 1} times with the actor that worked on it "
-        f"({str(error).splitlines()[0]}). See to the nodes; run the same command again to go on."
-    )
+def _reach(address: str) -> None:
+    """Knock at the address; Ray itself waits for minutes and then ends the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), REACH_S).close()
 
 
-def _cause(error: Any) -> Exception:
-    """What was raised in the actor, if it is ours; else the whole story."""
+def _closed(error: Exception) -> bool:
+    """True if an actor has waited for a server as long as it should: others need not."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, ReelmError) else BackendError("model", str(error)[:2000])
+    return isinstance(cause, BackendError) and cause.kind.startswith(PASSING)
+
+
+def _cause(number: int, error: Exception) -> Exception:
+    """What was raised in the actor, if it is ours; else what became of it."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ReelmError):
+        return cause
+    what = "an actor that loads its model" if number == LOADING else f"part {number}"
+    return ClusterError(
+        f"{what} was lost {TRIES + 1} times ({str(error).strip().splitlines()[-1]}). "
+        "See to the nodes; run the same command again to go on."
+    )

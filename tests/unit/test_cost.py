@@ -10,8 +10,8 @@ def test_lines_add_up(tmp_path):
     ledger.add(Cost(1, 2, 0.5, 0.25, 0.25, 10, 5, "cuda"))
     total = Ledger(tmp_path).total()
     assert total == {
-        "rows": 10, "seconds": 2.0, "cpu_s": 1.25, "device_s": 1.5, "tokens_in": 110, "tokens_out": 55,
-        "parts": 2, "devices": ["cpu", "cuda"],
+        "rows": 10, "seconds": 2.0, "cpu_s": 1.25, "device_s": 1.5, "tokens_in": 110,
+        "tokens_out": 55, "parts": 2, "devices": ["cpu", "cuda"],
     }  # fmt: skip
 
 
