@@ -5,7 +5,6 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,6 @@ from reelm.serve.reasons import Reasons
 from reelm.serve.store import Feed, Impression, Store
 from reelm.serve.videos import Videos
 
-LOCKS = 64
 SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
@@ -90,7 +88,6 @@ class Engine:
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
-        self._locks = [threading.Lock() for _ in range(LOCKS)]
 
     def feed(self, user: str, n: int = 10, cursor: str | None = None, again: bool = False) -> Page:
         """The next `n` videos for any user, known or not; fewer at the end of the catalogue.
@@ -104,7 +101,7 @@ class Engine:
             BadCursor: the cursor is not one of this user's.
         """
         feed, start = self._resume(user, cursor) if cursor else (self._begin(user, again), 0)
-        with self._locks[hash(feed.feed_id) % LOCKS]:
+        with self.store.alone(feed.feed_id):
             shown = self.store.impressions(feed.feed_id)
             if start > len(shown):
                 raise BadCursor(cursor or "", "it is ahead of its feed")
