@@ -178,8 +178,8 @@ class Store:
         rows = self._all("SELECT feed_id, user_id, again FROM feeds WHERE feed_id = ?", feed_id)
         return Feed(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
 
-    def add_impressions(self, feed: Feed, shown: Sequence[Impression]) -> None:
-        """Remember what a page of a feed showed.
+    def add_impressions(self, feed: Feed, shown: Sequence[Impression]) -> bool:
+        """Remember what a page of a feed showed; False if the feed was deleted meanwhile.
 
         Raises:
             sqlite3.IntegrityError: a video or a position would come twice in one feed.
@@ -190,8 +190,15 @@ class Store:
             grounds = json.dumps([dict(i.facts), i.because])
             place = (feed.feed_id, i.position, feed.user_id, i.video_id)
             rows.append((*place, i.source, i.score, i.reason, grounds, now))
-        statement = "INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?)"
-        self._commits.do(lambda db: db.executemany(statement, rows))
+
+        def write(db: sqlite3.Connection) -> bool:
+            known = "SELECT 1 FROM feeds WHERE feed_id = ?"
+            if db.execute(known, (feed.feed_id,)).fetchone() is None:
+                return False
+            db.executemany("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?)", rows)
+            return True
+
+        return self._commits.do(write)
 
     def impressions(self, feed_id: str) -> list[Impression]:
         """All that a feed has shown so far, in order of position."""
