@@ -22,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+keys = typer.Typer(help="API keys of the service.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
 Work = Annotated[Path, typer.Option(help="Folder that all stages write into.")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
 Set = Annotated[
@@ -297,21 +300,61 @@ def look(
 @app.command()
 def serve(
     run: Annotated[Path | None, typer.Argument(help="Run folder; the newest if none.")] = None,
-    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="An address of this machine; public ones need a key.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
 ) -> None:
     """Serve a run's feed and its page until interrupted."""
-    from reelm import files, sources
+    from reelm import files
     from reelm.serve import server
+    from reelm.serve.keys import Keys
 
-    folder = run or files.latest(work / "runs")
-    found = sources.load(folder)
-    chosen = asked.section("engine", asked.raw(settings, sets))
-    engine = server.open_engine(folder, found.catalog, found.notes, config=chosen)
-    server.serve(engine, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"))
+    folder, raw = run or files.latest(work / "runs"), asked.raw(settings, sets)
+    chosen, how = asked.section("engine", raw), asked.section("serve", raw)
+    keys = Keys(server.keys_of(server.store_of(folder)))
+    access = server.Access(keys, how, asked.section("uploads", raw))
+    served = server.open_served(folder, chosen)
+    said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
+    server.serve(served, host, port, said, access)
+
+
+@keys.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="feed, write or admin; repeatable.")
+    ] = None,
+    work: Work = Path("work"),
+) -> None:
+    """Make an API key and print it; it is not kept and cannot be shown again."""
+    typer.echo(_keys(work).add(name, scope or ["feed", "write"]))
+
+
+@keys.command("list")
+def keys_list(work: Work = Path("work")) -> None:
+    """Who has a key, and for what."""
+    for key in _keys(work).list():
+        state = "revoked" if key.revoked_at else "valid"
+        typer.echo(f"{key.id}  {state:7}  {','.join(key.scopes):16}  {key.name}")
+
+
+@keys.command("revoke")
+def keys_revoke(
+    id: Annotated[str, typer.Argument(help="As `reelm keys list` shows it.")],
+    work: Work = Path("work"),
+) -> None:
+    """Take a key back; a running service refuses it from its next request on."""
+    _keys(work).revoke(id)
+
+
+def _keys(work: Path) -> Any:
+    from reelm.serve.keys import Keys
+
+    return Keys(work / "serve" / "keys.json")
 
 
 @app.command()

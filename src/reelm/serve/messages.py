@@ -9,6 +9,8 @@ from reelm.serve.store import StoredEvent
 
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """User, video, event and feed ids: any text without control characters."""
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+"""Words of people; shown as text, never as HTML."""
 Kind = Literal[
     "watch", "like", "unlike", "share", "skip", "follow", "unfollow", "block", "unblock",
     "less_like_this",
@@ -130,6 +132,53 @@ class VideoFacts(BaseModel):
     watched: int
     """Interactions with it in training; 0 is a video that training never saw."""
     video_url: str | None
+
+    status: Literal["ready", "queued", "failed"] = "ready"
+    """queued: it will be watched soon; failed: it came here and could not be watched."""
+    problem: str | None = None
+    """Why it failed, or what of it could not be made."""
+
+
+class VideoUri(Strict):
+    """A video to be fetched."""
+
+    uri: str = Field(min_length=8, max_length=2000)
+    """http or https, at a public address."""
+    video_id: Id | None = None
+    """Its id; by default one is made from the file's hash."""
+    title: Text | None = None
+    hashtags: Text | None = None
+    creator: Id | None = None
+    licence: Text | None = None
+
+
+class Taken(BaseModel):
+    """What became of a video that was sent."""
+
+    item_id: str
+    status: Literal["ready", "queued", "failed"]
+    new: bool
+    """False if the same file was here already."""
+
+
+class Deleted(BaseModel):
+    """Rows that were removed, by table."""
+
+    removed: dict[str, int]
+
+
+class RunName(Strict):
+    """Which run to serve."""
+
+    run: Id | None = None
+    """Name of a folder beside the present run's; the newest if left out."""
+
+
+class RunNow(BaseModel):
+    """Which run is served."""
+
+    run: str
+    videos: int
 
 
 class UserIds(BaseModel):
