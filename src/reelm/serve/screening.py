@@ -131,11 +131,10 @@ def _by_uri(uploads: Uploads, body: bytes) -> tuple[Upload, bool]:
 
 async def _by_form(uploads: Uploads, request: Request) -> tuple[Upload, bool]:
     try:
-        form = await request.form(max_files=1, max_fields=8, max_part_size=16384)
+        async with request.form(max_files=1, max_fields=8, max_part_size=16384) as form:
+            return await run_in_threadpool(_take, uploads, form)
     except MultiPartException as error:
         raise HTTPException(422, f"body: {error.message}") from error
-    async with form:
-        return await run_in_threadpool(_take, uploads, form)
 
 
 def _take(uploads: Uploads, form: FormData) -> tuple[Upload, bool]:
@@ -160,8 +159,9 @@ def _checked(make: Callable[[], VideoUri]) -> VideoUri:
 
 
 def _waiting(upload: Upload) -> VideoFacts:
-    """A video that the feed does not know yet."""
+    """A video that the feed does not know yet, also if it will in a moment."""
+    status = "failed" if upload.status == "failed" else "queued"
     return VideoFacts(
         item_id=upload.video_id, title=upload.row.get("title"), facts={}, notes={}, provenance=[],
-        watched=0, video_url=None, status=upload.status, problem=upload.reason or None,
-    )  # type: ignore[arg-type]  # fmt: skip
+        watched=0, video_url=None, status=status, problem=upload.reason or None,
+    )  # fmt: skip

@@ -194,6 +194,7 @@ class Uploads:
 
     def _work(self) -> None:
         watcher, parts = self._make(), self._served.parts
+        watcher.warm()
         for upload in self._served.engine.store.uploads():
             if upload.status == "queued":
                 self._finish(watcher, upload)

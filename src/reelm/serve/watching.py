@@ -3,6 +3,7 @@
 The verbs do the work, on a catalogue of one video: so a new video meets what all others met.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from reelm.encode import EncodeConfig, encode
 from reelm.encoders.base import Encoder
 from reelm.errors import MediaError, ReelmError
 from reelm.serve.notes import fields_of, provenance_of
+
+log = logging.getLogger(__name__)
 
 PROMPT, BACKEND = "attributes", "pocket"
 """What watches where the run does not say, or what it says cannot be had here."""
@@ -73,6 +76,15 @@ class Watcher:
         self._asked = files.manifest(notes[-1]) if notes else {}
         self._encoders: dict[str, Encoder] = {}
         self._backend: Backend | None = None
+
+    def warm(self) -> None:
+        """Load the model and the encoders, so that the first video need not wait for them."""
+        try:
+            self._backend = self._backend or self._speaker()
+            for maker in self._makers:
+                self._encoders.setdefault(maker.name, _encoder(maker))
+        except ReelmError as error:
+            log.warning("new videos will be watched in part: %s", error)
 
     def watch(self, row: Mapping[str, Any]) -> Watched:
         """Notes and vectors of one video.
