@@ -130,7 +130,7 @@ def _get(
 
 def _pieces(uri: str, answer: Any, config: FetchConfig, end: float) -> Iterator[bytes]:
     size = 0
-    for piece in answer.iter_raw(65536):
+    for piece in answer.iter_raw():
         size += len(piece)
         if size > config.max_bytes:
             raise RefusedUri(uri, f"longer than {config.max_bytes} bytes")

@@ -13,7 +13,6 @@ from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
 
 from reelm.serve.messages import Id, Similar, Taken, VideoFacts, VideoUri
 from reelm.serve.served import Served
@@ -130,11 +129,8 @@ def _by_uri(uploads: Uploads, body: bytes) -> tuple[Upload, bool]:
 
 
 async def _by_form(uploads: Uploads, request: Request) -> tuple[Upload, bool]:
-    try:
-        async with request.form(max_files=1, max_fields=8, max_part_size=16384) as form:
-            return await run_in_threadpool(_take, uploads, form)
-    except MultiPartException as error:
-        raise HTTPException(422, f"body: {error.message}") from error
+    async with request.form(max_files=1, max_fields=8, max_part_size=16384) as form:
+        return await run_in_threadpool(_take, uploads, form)
 
 
 def _take(uploads: Uploads, form: FormData) -> tuple[Upload, bool]:

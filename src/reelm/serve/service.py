@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import polars as pl
 from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
@@ -13,7 +14,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from reelm import __version__
+from reelm.data.dataset import Dataset
 from reelm.errors import BadData
+from reelm.models.popularity import Popularity
+from reelm.runs import Run
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
 from reelm.serve.gate import Gate, ServiceConfig
@@ -91,6 +95,17 @@ def create_app(
     app.add_middleware(Shell, counters=counters)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app
+
+
+def description() -> dict[str, Any]:
+    """The interface in OpenAPI 3.1; the same for every run."""
+    log = pl.DataFrame({"user_id": ["u"], "video_id": ["v"]})
+    data = Dataset.build(log)
+    engine = Engine(Run.of("popularity", Popularity(Popularity.Config(), data), data))
+    try:
+        return create_app(engine).openapi()
+    finally:
+        engine.store.close()
 
 
 def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:

@@ -179,6 +179,7 @@ class Uploads:
         looked = looked.row(0, named=True)
         if looked.get("usable") is False:
             why = ": ".join(filter(None, (looked["reason"], looked["detail"])))
+            why = why.replace(str(path), "the file")
             raise Refused(f"the file is not a video that can be decoded: {why}")
         side = max(looked.get("width") or 0, looked.get("height") or 0)
         if (looked.get("duration_s") or 0) > self.config.longest_s:

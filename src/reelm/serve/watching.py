@@ -4,6 +4,7 @@ The verbs do the work, on a catalogue of one video: so a new video meets what al
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from reelm.encoders.base import Encoder
 from reelm.errors import MediaError, ReelmError
 from reelm.serve.notes import fields_of, provenance_of
 
+LOADING = threading.Lock()
+"""Loaders of checkpoints change what is global in torch while they work: one at a time."""
 log = logging.getLogger(__name__)
 
 PROMPT, BACKEND = "attributes", "pocket"
@@ -80,11 +83,12 @@ class Watcher:
     def warm(self) -> None:
         """Load the model and the encoders, so that the first video need not wait for them."""
         try:
-            self._backend = self._backend or self._speaker()
-            for maker in self._makers:
-                self._encoders.setdefault(maker.name, _encoder(maker))
-        except ReelmError as error:
-            log.warning("new videos will be watched in part: %s", error)
+            with LOADING:
+                self._backend = self._backend or self._speaker()
+                for maker in self._makers:
+                    self._encoders.setdefault(maker.name, _encoder(maker))
+        except Exception as error:  # noqa: BLE001 - it is tried again, and told, with each video
+            log.warning("new videos may be watched in part only: %s", error)
 
     def watch(self, row: Mapping[str, Any]) -> Watched:
         """Notes and vectors of one video.
@@ -113,7 +117,8 @@ class Watcher:
     def _notes(self, catalog: Catalog, missing: list[str]) -> tuple[Path | None, dict[str, Any]]:
         prompt = self._asked.get("settings", {}).get("prompt", {}).get("name", PROMPT)
         try:
-            self._backend = self._backend or self._speaker()
+            with LOADING:
+                self._backend = self._backend or self._speaker()
             asked = prompts.find(prompt)
             folder = annotate(catalog, self._backend, asked, AnnotateConfig(), self._work)
         except ReelmError as error:
@@ -144,8 +149,9 @@ class Watcher:
     ) -> list[float] | None:
         name = str(maker.encoder.get("encoder"))
         try:
-            if maker.name not in self._encoders:
-                self._encoders[maker.name] = _encoder(maker)
+            with LOADING:
+                if maker.name not in self._encoders:
+                    self._encoders[maker.name] = _encoder(maker)
             config = EncodeConfig(input=maker.input) if maker.input else EncodeConfig()
             encoder = self._encoders[maker.name]
             found = read_features(encode(catalog, encoder, config, self._work, notes))
