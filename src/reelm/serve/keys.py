@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reelm import files
@@ -90,7 +90,7 @@ class Keys:
         known = [key.id for key in keys]
         if id not in known:
             raise ConfigError(f"unknown key {id!r}.{nearest(id, known)} See `reelm keys list`.")
-        gone = [Key(**asdict(k) | {"revoked_at": time.time()}) if k.id == id else k for k in keys]
+        gone = [replace(k, revoked_at=time.time()) if k.id == id else k for k in keys]
         self._write(gone)
 
     def any(self) -> bool:

@@ -16,7 +16,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from reelm import __version__
 from reelm.data.dataset import Dataset
 from reelm.errors import BadData
-from reelm.models.popularity import Popularity
+from reelm.models.popularity import Popularity, PopularityConfig
 from reelm.runs import Run
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
@@ -101,7 +101,7 @@ def description() -> dict[str, Any]:
     """The interface in OpenAPI 3.1; the same for every run."""
     log = pl.DataFrame({"user_id": ["u"], "video_id": ["v"]})
     data = Dataset.build(log)
-    engine = Engine(Run.of("popularity", Popularity(Popularity.Config(), data), data))
+    engine = Engine(Run.of("popularity", Popularity(PopularityConfig(), data), data))
     try:
         return create_app(engine).openapi()
     finally:

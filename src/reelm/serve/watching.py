@@ -135,7 +135,7 @@ class Watcher:
         name = said.get("backend", BACKEND)
         if name != BACKEND:
             try:
-                kind = backends.find(name)
+                kind: Any = backends.find(name)
                 found = kind(_settings(kind.Config, said | {"base_url": said.get("server")}))
             except (ReelmError, ValueError):
                 return backends.find(BACKEND)()
@@ -171,7 +171,7 @@ def _encoder(maker: Maker) -> Encoder:
         ReelmError: it cannot be had here, or it is not the same any more.
     """
     name = str(maker.encoder.get("encoder"))
-    kind = encoders.find(name)
+    kind: Any = encoders.find(name)
     try:
         made = kind(_settings(kind.Config, maker.encoder))
     except ValueError as error:

@@ -1,7 +1,11 @@
 """Another run takes the place of the present one, and back, without a dropped request."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -141,3 +145,30 @@ def test_the_service_says_what_is_wrong_with_a_run(served):
 def test_bad_data_is_told(work):
     with pytest.raises(BadData):
         open_served(work / "runs" / "half")
+
+
+def test_hangup_serves_the_newest_run_and_term_ends_in_peace(work):
+    command = [str(Path(sys.executable).parent / "reelm"), "serve", str(work / "runs" / "b")]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--work", str(work)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[1]
+
+    def run() -> str:
+        return httpx2.get(f"{address}/health/ready", timeout=30).json()["run"]
+
+    try:
+        assert run() == "popularity"
+        process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while run() != "item_knn" and time.monotonic() < end:
+            time.sleep(0.05)
+        assert run() == "item_knn"
+        process.terminate()
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
