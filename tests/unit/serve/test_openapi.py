@@ -14,8 +14,11 @@ from reelm.serve.served import Parts, Served
 from reelm.serve.service import create_app, description
 from reelm.serve.store import Store
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::hypothesis.errors.HypothesisDeprecationWarning"  # schemathesis draws with `random`
+)
 COPY = Path(__file__).parents[3] / "docs" / "openapi.json"
-FEW, MANY = 15, 320
+FEW, MANY = 15, 460
 """Cases for each operation, in the default suite and in the slow one."""
 
 
