@@ -157,7 +157,8 @@ def test_hangup_serves_the_newest_run_and_term_ends_in_peace(work):
     address = process.stdout.readline().split()[1]
 
     def run() -> str:
-        return httpx2.get(f"{address}/health/ready", timeout=30).json()["run"]
+        with httpx2.Client(transport=httpx2.HTTPTransport(retries=7)) as client:  # it is said
+            return client.get(f"{address}/health/ready", timeout=30).json()["run"]  # a bit early
 
     try:
         assert run() == "popularity"
