@@ -1,18 +1,20 @@
 """Write the generated pages: commands, settings, siblings, errors, papers.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    exit 1 if one is stale
+python docs/generate.py            write them
+python docs/generate.py --check    exit 1 if one is stale
 """
 
 import ast
 import inspect
+import json
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 os.environ["COLUMNS"] = "100"  # help texts are wrapped to the same width everywhere
 os.environ["TERM"] = "dumb"
@@ -40,8 +42,7 @@ def commands() -> str:
 
     group = typer.main.get_command(app)
     parts = [HEAD, "# Commands\n"]
-    for name in sorted(group.commands):  # pyright: ignore[reportAttributeAccessIssue]
-        command = group.commands[name]  # pyright: ignore[reportAttributeAccessIssue]
+    for name, command in sorted(_leaves(group)):
         parts.append(f"## reelm {name}\n\n{inspect.cleandoc(command.help or '')}\n")
         rows = ["| option | meaning | default |", "|---|---|---|"]
         for option in command.params:
@@ -53,12 +54,23 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def _leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command with its full name; those of a group come under the group's."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
 def settings() -> str:
     """Every section of settings as commented TOML."""
     from reelm.cli import SECTIONS, settings_class
 
     parts = [HEAD, "# Settings\n"]
-    parts.append("Give them in a TOML file (`--settings file.toml`) or one by one (`--set section.key=value`).\n")
+    parts.append(
+        "Give them in a TOML file (`--settings file.toml`) or one by one (`--set section.key=value`).\n"
+    )
     for name in sorted(SECTIONS):
         kind, section = settings_class(name)
         parts.append(f"## {name}\n\n```toml\n{config.as_toml(kind, section)}```\n")
@@ -83,11 +95,17 @@ def siblings() -> str:
 def errors() -> str:
     """Every error a user can meet."""
     tree = ast.parse((HOUSE / "errors.py").read_text())
-    parts = [HEAD, "# Errors\n", "All are `reelm.errors.ReelmError`; a command prints one line and exits with 2.\n"]
+    parts = [
+        HEAD,
+        "# Errors\n",
+        "All are `reelm.errors.ReelmError`; a command prints one line and exits with 2.\n",
+    ]
     parts += ["| error | meaning |", "|---|---|"]
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            parts.append(f"| `{node.name}` | {(ast.get_docstring(node) or '').split(chr(10) * 2)[0]} |")
+            parts.append(
+                f"| `{node.name}` | {(ast.get_docstring(node) or '').split(chr(10) * 2)[0]} |"
+            )
     return "\n".join(parts) + "\n"
 
 
@@ -95,8 +113,13 @@ def papers() -> str:
     """The nineteen papers."""
     rows = tomllib.loads((HOUSE / "papers.toml").read_text())["paper"]
     parts = [HEAD, "# Papers\n"]
-    parts.append("What each is about, where it lives, and what was reproduced. *planned* means: not there yet.\n")
-    parts += ["| paper | venue | in one line | lives in | status | figure | differs |", "|---|---|---|---|---|---|---|"]
+    parts.append(
+        "What each is about, where it lives, and what was reproduced. *planned* means: not there yet.\n"
+    )
+    parts += [
+        "| paper | venue | in one line | lives in | status | figure | differs |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for paper in rows:
         cell = [f"[{paper['name']}]({paper['link']}): {paper['title']}"]
         cell += [paper[key] for key in ("venue", "summary", "lives", "status")]
@@ -105,12 +128,20 @@ def papers() -> str:
     return "\n".join(parts) + "\n"
 
 
+def interface() -> str:
+    """The HTTP interface in OpenAPI 3.1."""
+    from reelm.serve.service import description
+
+    return json.dumps(description(), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "config.md": settings,
     "siblings.md": siblings,
     "errors.md": errors,
     "papers.md": papers,
+    "openapi.json": interface,
 }
 
 

@@ -9,6 +9,7 @@ import typer
 from reelm import __version__, asked, config
 from reelm.errors import ReelmError
 from reelm.sections import SECTIONS, settings_class
+from reelm.serve.commands import keys
 
 __all__ = ["SECTIONS", "app", "main", "settings_class"]
 
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(keys, name="keys")
 
 Work = Annotated[Path, typer.Option(help="Folder that all stages write into.")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
@@ -301,21 +304,26 @@ def look(
 @app.command()
 def serve(
     run: Annotated[Path | None, typer.Argument(help="Run folder; the newest if none.")] = None,
-    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="An address of this machine; public ones need a key.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
 ) -> None:
     """Serve a run's feed and its page until interrupted."""
-    from reelm import files, sources
+    from reelm import files
     from reelm.serve import server
+    from reelm.serve.keys import Keys
 
-    folder = run or files.latest(work / "runs")
-    found = sources.load(folder)
-    chosen = asked.section("engine", asked.raw(settings, sets))
-    engine = server.open_engine(folder, found.catalog, found.notes, config=chosen)
-    server.serve(engine, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"))
+    folder, raw = run or files.latest(work / "runs"), asked.raw(settings, sets)
+    chosen, how = asked.section("engine", raw), asked.section("serve", raw)
+    keys = Keys(server.keys_of(server.store_of(folder)))
+    access = server.Access(keys, how, asked.section("uploads", raw))
+    served = server.open_served(folder, chosen)
+    said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
+    server.serve(served, host, port, said, access)
 
 
 @app.command()

@@ -60,13 +60,10 @@ def demo(config: DemoConfig, work: Path, say: Say) -> Path:
 
 def serve(work: Path, port: int, say: Say) -> None:
     """Serve the run that the last demo in this folder found best, until interrupted."""
-    from reelm import sources
     from reelm.serve import server
 
-    best = Path(json.loads((work / RESULT).read_text())["best"])
-    found = sources.load(best)
-    engine = server.open_engine(best, found.catalog, found.notes)
-    server.serve(engine, port=port, announce=lambda at: say(f"feed: {at}  (Ctrl-C stops)"))
+    served = server.open_served(Path(json.loads((work / RESULT).read_text())["best"]))
+    server.serve(served, port=port, announce=lambda at: say(f"feed: {at}  (Ctrl-C stops)"))
 
 
 def _filmed(config: DemoConfig, work: Path, say: Say) -> Any:

@@ -20,6 +20,8 @@ SECTIONS: dict[str, str] = {
     "search": "reelm.search:SearchConfig",
     "demo": "reelm.demo:DemoConfig",
     "engine": "reelm.serve.engine:EngineConfig",
+    "serve": "reelm.serve.gate:ServiceConfig",
+    "uploads": "reelm.serve.uploads:UploadConfig",
     "tune": "reelm.tune:TuneConfig",
     "size": "reelm.tune.model:SizeConfig",
     "vision": "reelm.tune.vision:VisionConfig",

@@ -37,10 +37,14 @@ class Counters:
         with self._lock:
             self._events[kind] += 1
 
-    def text(self, rows: Mapping[str, int]) -> str:
-        """The metrics page; `rows` are the rows of the store's tables."""
+    def text(self, rows: Mapping[str, int], waiting: int = 0) -> str:
+        """The metrics page: `rows` of the store's tables, uploads that wait to be watched."""
+        queue = (
+            *_head("reelm_uploads_waiting", "gauge", "Videos that wait to be watched."),
+            f"reelm_uploads_waiting {waiting}",
+        )
         with self._lock:
-            return "\n".join((*self._lines(), *_rows(rows))) + "\n"
+            return "\n".join((*self._lines(), *_rows(rows), *queue)) + "\n"
 
     def _lines(self) -> Iterator[str]:
         yield from _head("reelm_requests_total", "counter", "Answered requests.")

@@ -5,9 +5,8 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -20,10 +19,9 @@ from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
 from reelm.serve.picks import Mask, Picker, Scores, best
 from reelm.serve.reasons import Reasons
-from reelm.serve.store import Feed, Impression, Store
+from reelm.serve.store import Feed, Impression, Store, StoredEvent
 from reelm.serve.videos import Videos
 
-LOCKS = 64
 SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
@@ -90,7 +88,6 @@ class Engine:
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
-        self._locks = [threading.Lock() for _ in range(LOCKS)]
 
     def feed(self, user: str, n: int = 10, cursor: str | None = None, again: bool = False) -> Page:
         """The next `n` videos for any user, known or not; fewer at the end of the catalogue.
@@ -104,14 +101,15 @@ class Engine:
             BadCursor: the cursor is not one of this user's.
         """
         feed, start = self._resume(user, cursor) if cursor else (self._begin(user, again), 0)
-        with self._locks[hash(feed.feed_id) % LOCKS]:
+        with self.store.alone(feed.feed_id):
             shown = self.store.impressions(feed.feed_id)
             if start > len(shown):
                 raise BadCursor(cursor or "", "it is ahead of its feed")
             missing = start + n - len(shown)
             if missing > 0:
                 more = self._extend(feed, shown, missing)
-                self.store.add_impressions(feed, more)
+                if not self.store.add_impressions(feed, more):
+                    raise BadCursor(cursor or feed.feed_id, "its user was deleted meanwhile")
                 shown += more
         items = tuple(shown[start : start + n])
         following = f"{feed.feed_id}.{start + n}" if len(items) == n else None
@@ -120,7 +118,16 @@ class Engine:
     def past(self, user: str) -> Past:
         """What the run and the store know of a user; empty for a stranger."""
         trained, events = self.run.history(user), self.store.events(user)
+        if trained and self.store.forgotten(user):
+            trained = []  # a deleted user is a stranger, whatever the run still holds
+        events = [self._about_whom(event) for event in events]
         return read_past(user, trained, events, self.videos.row, self._rules)
+
+    def _about_whom(self, event: StoredEvent) -> StoredEvent:
+        """Who follows because of a video follows its creator."""
+        if event.type not in ("follow", "unfollow") or event.creator is not None:
+            return event
+        return replace(event, creator=self.videos.fact(event.video_id, "creator"))
 
     def similar(self, video: str, n: int = 10) -> list[tuple[str, float]]:
         """Videos like this one, best first, with scores.
@@ -188,11 +195,13 @@ class Engine:
     def _allowed(self, feed: Feed, past: Past, here: Sequence[int]) -> Mask:
         allowed = self.videos.usable.copy()
         allowed[list(here)] = False
+        allowed[list(past.blocked)] = False
+        allowed[self.videos.by(past.blocked_creators)] = False
         if not feed.again:
             seen = [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
             allowed[seen] = False
             allowed[list(past.touched)] = False
-            if self._log:
+            if self._log and not self.store.forgotten(feed.user_id):
                 allowed[self._log.touched(feed.user_id)] = False
         return allowed
 
@@ -202,7 +211,7 @@ class Engine:
         """Source, row and score of `count` places, or of as many as there are videos."""
         rng = _chance(feed.feed_id, len(here))
         scores = self._picker.everything(past)
-        by_model = self._picker.by_model(scores)
+        by_model = self._picker.by_model(scores, past)
         novelty = self._picker.by_novelty(scores, past, rng)
         queues = {
             "model": _later(lambda: _ranked(by_model, allowed, 2 * count)),

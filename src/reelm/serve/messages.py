@@ -9,6 +9,14 @@ from reelm.serve.store import StoredEvent
 
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """User, video, event and feed ids: any text without control characters."""
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+"""Words of people; shown as text, never as HTML."""
+Kind = Literal[
+    "watch", "like", "unlike", "share", "skip", "follow", "unfollow", "block", "unblock",
+    "less_like_this",
+]  # fmt: skip
+"""What a user may have done."""
+ABOUT_CREATORS = ("follow", "unfollow", "block", "unblock")
 MAX_EVENTS = 1000
 MAX_PORTION = 1000.0
 LATEST = 4102444800.0
@@ -26,10 +34,14 @@ class EventIn(Strict):
 
     event_id: Id
     """Chosen by the client; sending the same id again changes nothing."""
-    type: Literal["watch", "like", "unlike", "share", "skip"]
-    """skip is "not for me"; a clip that was merely swiped away is a watch with a small portion."""
+    type: Kind
+    """skip is "not for me"; a clip that was merely swiped away is a watch with a small portion.
+    block never shows the video, or the creator, again; less_like_this shows fewer alike."""
     user_id: Id
-    item_id: Id
+    item_id: Id | None = None
+    """The video; left out only where a creator is named instead."""
+    creator: Id | None = None
+    """Whom to follow, unfollow, block or unblock, in place of a video."""
     timestamp: float | None = Field(default=None, ge=0, le=LATEST, allow_inf_nan=False)
     """Seconds UTC; now if left out."""
     portion: float | None = Field(default=None, ge=0, le=MAX_PORTION, allow_inf_nan=False)
@@ -41,13 +53,17 @@ class EventIn(Strict):
     def _portion_fits(self) -> "EventIn":
         if (self.type == "watch") != (self.portion is not None):
             raise ValueError("watch needs a portion, other types have none")
+        if (self.item_id is None) == (self.creator is None):
+            raise ValueError("name a video (item_id), or a creator instead")
+        if self.creator is not None and self.type not in ABOUT_CREATORS:
+            raise ValueError(f"{self.type} is about a video: give item_id, not creator")
         return self
 
     def stored(self) -> StoredEvent:
         """The same in the store's words."""
         at = time.time() if self.timestamp is None else self.timestamp
-        names = (self.event_id, self.user_id, self.item_id, self.type)
-        return StoredEvent(*names, at, self.portion, self.feed_id)
+        names = (self.event_id, self.user_id, self.item_id or "", self.type)
+        return StoredEvent(*names, at, self.portion, self.feed_id, self.creator)
 
 
 class Events(Strict):
@@ -116,6 +132,53 @@ class VideoFacts(BaseModel):
     watched: int
     """Interactions with it in training; 0 is a video that training never saw."""
     video_url: str | None
+
+    status: Literal["ready", "queued", "failed"] = "ready"
+    """queued: it will be watched soon; failed: it came here and could not be watched."""
+    problem: str | None = None
+    """Why it failed, or what of it could not be made."""
+
+
+class VideoUri(Strict):
+    """A video to be fetched."""
+
+    uri: str = Field(min_length=8, max_length=2000)
+    """http or https, at a public address."""
+    video_id: Id | None = None
+    """Its id; by default one is made from the file's hash."""
+    title: Text | None = None
+    hashtags: Text | None = None
+    creator: Id | None = None
+    licence: Text | None = None
+
+
+class Taken(BaseModel):
+    """What became of a video that was sent."""
+
+    item_id: str
+    status: Literal["ready", "queued", "failed"]
+    new: bool
+    """False if the same file was here already."""
+
+
+class Deleted(BaseModel):
+    """Rows that were removed, by table."""
+
+    removed: dict[str, int]
+
+
+class RunName(Strict):
+    """Which run to serve."""
+
+    run: Id | None = None
+    """Name of a folder beside the present run's; the newest if left out."""
+
+
+class RunNow(BaseModel):
+    """Which run is served."""
+
+    run: str
+    videos: int
 
 
 class UserIds(BaseModel):

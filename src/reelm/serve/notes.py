@@ -18,6 +18,15 @@ class Notes:
     """Answer fields by video id; several prompts are merged."""
     provenance: Sequence[Mapping[str, Any]] = ()
     """Where the answers come from, one entry per notes folder; see `provenance_of`."""
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Where the answers of single videos come from, which are in no notes folder."""
+
+    def sources(self, video: str) -> list[dict[str, Any]]:
+        """Where the answers about one video come from; none if there are none."""
+        if video not in self.answers:
+            return []
+        own = self.own.get(video)
+        return [dict(own)] if own is not None else [dict(one) for one in self.provenance]
 
 
 def load_notes(folders: Sequence[Path]) -> Notes:
@@ -30,7 +39,7 @@ def load_notes(folders: Sequence[Path]) -> Notes:
     for folder in folders:
         table = read_notes(folder)
         for video, answer in zip(table["video_id"], table["answer"], strict=True):
-            answers.setdefault(video, {}).update(_fields(answer))
+            answers.setdefault(video, {}).update(fields_of(answer))
     return Notes(answers, [provenance_of(folder) for folder in folders])
 
 
@@ -59,7 +68,7 @@ def provenance_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def _fields(answer: str | None) -> dict[str, Any]:
+def fields_of(answer: str | None) -> dict[str, Any]:
     """An answer as stored: JSON text of an object; failed rows have none."""
     value = json.loads(answer) if answer else {}
     return value if isinstance(value, dict) else {}

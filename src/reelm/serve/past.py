@@ -27,6 +27,14 @@ class Past:
     """Rows watched to the end in this service."""
     touched: frozenset[int] = frozenset()
     """Rows that any event or the training log names."""
+    blocked: frozenset[int] = frozenset()
+    """Rows never to be shown to this user."""
+    unwanted: tuple[int, ...] = ()
+    """Rows of which the user wants fewer alike."""
+    blocked_creators: frozenset[str] = frozenset()
+    """Whose videos are never to be shown."""
+    followed: frozenset[str] = frozenset()
+    """Creators whose videos the user wants."""
 
 
 @dataclass
@@ -37,6 +45,8 @@ class _Watched:
     liked: bool = False
     wanted: bool = False
     refused: bool = False
+    unwanted: bool = False
+    blocked: bool = False
 
     def add(self, event: StoredEvent) -> None:
         if event.type == "watch":  # a clip left and taken up again in one feed is one watch
@@ -44,8 +54,11 @@ class _Watched:
             self.portions[event.feed_id] += event.portion or 0.0
         elif event.type in ("like", "unlike"):
             self.liked = event.type == "like"
-        elif event.type == "skip":
+        elif event.type in ("block", "unblock"):
+            self.blocked = event.type == "block"
+        elif event.type in ("skip", "less_like_this"):
             self.refused = True
+            self.unwanted |= event.type == "less_like_this"
         elif event.type in POSITIVE:
             self.wanted = True
 
@@ -79,14 +92,18 @@ def read_past(
         row: video id to row.
     """
     watched: dict[int, _Watched] = {}
+    creators: dict[str, dict[str, bool]] = {"follow": {}, "block": {}}
     for event in events:
+        if event.creator is not None:
+            kind = event.type.removeprefix("un")
+            creators.setdefault(kind, {})[event.creator] = event.type == kind
         video = row.get(event.video_id)
         if video is not None:
             one = watched.pop(video, None) or _Watched()
             one.add(event)
             watched[video] = one  # moved to the end: newest last
     newer = [v for v, one in watched.items() if _counts(one, rules)]
-    refused = {v for v, one in watched.items() if one.refused}
+    refused = {v for v, one in watched.items() if one.refused or one.blocked}
     older = [v for v in trained if v not in refused and v not in set(newer)]
     return Past(
         user,
@@ -95,12 +112,16 @@ def read_past(
         frozenset(v for v, one in watched.items() if one.liked),
         frozenset(v for v, one in watched.items() if one.longest() >= rules.finished),
         frozenset(trained) | frozenset(watched),
+        frozenset(v for v, one in watched.items() if one.blocked),
+        tuple(v for v, one in watched.items() if one.unwanted),
+        frozenset(name for name, on in creators["block"].items() if on),
+        frozenset(name for name, on in creators["follow"].items() if on),
     )
 
 
 def _counts(one: _Watched, rules: PastRules) -> bool:
     wanted = one.liked or one.wanted or one.longest() >= rules.min_portion
-    return wanted and not one.refused
+    return wanted and not one.refused and not one.blocked
 
 
 class Log:

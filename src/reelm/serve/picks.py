@@ -17,6 +17,11 @@ CHANCE = 0.15
 MEMORY = 8
 """How many of the places just filled the fallback avoids to resemble."""
 
+AGAINST = 2.0
+"""Deviations that a video loses at most when the user wants fewer alike."""
+FOLLOWED = 1.0
+"""Deviations that a video of a followed creator gains."""
+
 Scores = Float[np.ndarray, "rows"]
 Mask = Bool[np.ndarray, "rows"]
 
@@ -54,8 +59,24 @@ class Picker:
         out[: self._videos.trained] = scores
         return out
 
-    def by_model(self, scores: Scores) -> Scores:
+    def lean(self, past: Past) -> Scores:
+        """What the user said outright: towards followed creators, away from what is unwanted.
+
+        In standard deviations of whatever scores it is added to; 0 where nothing was said.
+        """
+        out = np.zeros(len(self._videos.ids))
+        if past.unwanted:
+            facets = self._videos.facets
+            alike = facets.score(facets.taste(past.unwanted))
+            out -= AGAINST * np.tanh(np.maximum(0, _standard(alike, self._videos.usable)))
+        out[self._videos.by(past.followed)] += FOLLOWED
+        return out
+
+    def by_model(self, scores: Scores, past: Past) -> Scores:
         """What the model may choose: without content it knows nothing of videos never seen."""
+        known = scores[np.isfinite(scores)]
+        if (past.unwanted or past.followed) and len(known):
+            scores = scores + self.lean(past) * (known.std() or 1.0)
         return scores if self._reads_content else np.where(self.unseen, -np.inf, scores)
 
     def by_novelty(self, scores: Scores, past: Past, rng: np.random.Generator) -> Scores:
@@ -71,7 +92,7 @@ class Picker:
             taste = np.where(np.isfinite(scores), read, taste)
         if not past.rows:
             taste = self._freshness
-        taste = taste + 1e-3 * rng.random(len(taste))
+        taste = taste + self.lean(past) + 1e-3 * rng.random(len(taste))
         return np.where(self.unseen, taste, -np.inf)
 
     def by_default(
@@ -90,7 +111,7 @@ class Picker:
         if past.rows:
             facets = self._videos.facets
             base = base + 0.5 * np.tanh(_standard(facets.score(facets.taste(past.rows)), allowed))
-        base = base + CHANCE * rng.random(len(base))
+        base = base + 0.5 * self.lean(past) + CHANCE * rng.random(len(base))
         room = max(POPULAR, 2 * count)
         pool = np.union1d(best(base, allowed, room), best(self._freshness, allowed, FRESH))
         return self._spread(pool, base[pool], shown[-MEMORY:], count)

@@ -1,46 +1,114 @@
 """From folders to a listening service: open an engine, serve it until told to stop."""
 
 import ipaddress
+import logging
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from reelm import runs
-from reelm.data.tables import read_catalog
-from reelm.errors import BackendError, ConfigError
+from reelm import runs, sources
+from reelm.data.tables import read_catalog, read_features
+from reelm.errors import BackendError, ConfigError, ReelmError
 from reelm.serve.engine import Engine, EngineConfig
+from reelm.serve.gate import ServiceConfig
+from reelm.serve.grown import Scale, features_of
+from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
-from reelm.serve.service import create_app
+from reelm.serve.schema import MEMORY
+from reelm.serve.served import Parts, Served
+from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
+from reelm.serve.uploads import UploadConfig, Uploads
+from reelm.serve.watching import Maker, Watcher
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 5
 """How long a stopping service waits for answers on their way."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call, and how often and how much."""
+
+    keys: Keys | None = None
+    """Without keys everybody on this machine may do everything."""
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+    uploads: UploadConfig = field(default_factory=UploadConfig)
+
+
+def open_parts(
+    run: Path, catalog: Path | None = None, notes: Sequence[Path] = (),
+    store: Store | None = None, config: EngineConfig | None = None,
+    features: Mapping[str, Path] | None = None,
+) -> Parts:  # fmt: skip
+    """What an engine over a run folder is made of.
+
+    Args:
+        catalog: the catalogue folder with the videos to show; without it there is no media.
+        notes: notes folders that reasons and the "why this?" panel cite; later ones win.
+        store: events and feeds; by default those of `serve/store.sqlite` in the work folder, so
+            that they outlive the run.
+        features: the run's features folders by name; they say how new videos are encoded.
+
+    Raises:
+        BadData: a folder is not finished, or the store is not one.
+    """
+    loaded, table = runs.load(run), read_catalog(catalog) if catalog else None
+    makers, scales = {}, {}
+    for name in features_of(loaded):
+        folder = (features or {}).get(name)
+        if folder is not None:
+            makers[name] = Maker.of(folder).name
+            scale = Scale.of(read_features(folder, name), loaded)
+            scales |= {name: scale} if scale else {}
+    kept = store or Store(store_of(run))
+    return Parts(loaded, table, load_notes(notes), kept, config, makers, scales)
 
 
 def open_engine(
     run: Path, catalog: Path | None = None, notes: Sequence[Path] = (), store: Path | None = None,
     config: EngineConfig | None = None,
 ) -> Engine:  # fmt: skip
-    """An engine over a run folder.
+    """An engine over a run folder; see `open_parts`."""
+    return open_parts(run, catalog, notes, Store(store) if store else None, config).engine()
 
-    Args:
-        catalog: the catalogue folder with the videos to show; without it there is no media.
-        notes: notes folders that reasons and the "why this?" panel cite; later ones win.
-        store: file of events and feeds; by default `serve/store.sqlite` in the work folder, so
-            that it outlives the run.
 
-    Raises:
-        BadData: a folder is not finished, or the store is not one.
-    """
-    table = read_catalog(catalog) if catalog else None
-    path = store or store_of(run)
-    return Engine(runs.load(run), table, load_notes(notes), Store(path), config)
+def open_served(run: Path, config: EngineConfig | None = None) -> Served:
+    """A run folder with the folders that its `sources.json` names, ready to be changed."""
+
+    def parts(folder: Path, store: Store) -> Parts:
+        found = sources.load(folder)
+        return open_parts(folder, found.catalog, found.notes, store, config, found.features)
+
+    store = Store(store_of(run))
+    return Served(parts(run, store), lambda folder: parts(folder, store))
+
+
+def open_uploads(served: Served, config: UploadConfig | None = None) -> Uploads | None:
+    """A place for new videos beside the store; None for an engine in memory."""
+    path = served.engine.store.path
+    if path == MEMORY or served.parts is None:
+        return None
+    folder = Path(path).parent / "uploads"
+
+    def watcher() -> Watcher:
+        run = served.parts.run.folder if served.parts else None
+        found = sources.load(run) if run and (run / sources.NAME).is_file() else None
+        if found is None or served.parts is None:
+            return Watcher(folder)
+        makers = [Maker.of(found.features[name]) for name in served.parts.makers]
+        return Watcher(folder, makers, found.notes)
+
+    return Uploads(served, folder, watcher, config)
 
 
 def store_of(run: Path) -> Path:
@@ -48,37 +116,47 @@ def store_of(run: Path) -> Path:
     return run.resolve().parent.parent / "serve" / "store.sqlite"
 
 
+def keys_of(store: Path) -> Path:
+    """Where the keys lie: beside the store."""
+    return store.parent / "keys.json"
+
+
 def serve(
-    engine: Engine, host: str = "127.0.0.1", port: int = 8000,
-    announce: Callable[[str], Any] = lambda address: None,
+    of: Engine | Served, host: str = "127.0.0.1", port: int = 8000,
+    announce: Callable[[str], Any] = lambda address: None, access: Access | None = None,
 ) -> None:  # fmt: skip
     """Serve until interrupted (Ctrl-C or SIGTERM), then close the store.
 
+    Answers on their way are finished first. On SIGHUP the newest run is served.
+
     Args:
-        host: a loopback address; others are refused, as there are no API keys yet.
+        host: an address of this machine; one that others can reach is refused without a key.
         port: 0 takes a free one.
         announce: called with the address once the port is taken.
 
     Raises:
-        ConfigError: the host is not a loopback address, or the port is taken.
+        ConfigError: the host is public and there is no key, or the port is taken.
     """
-    with _listening(host, port) as listener:
+    served, access = of if isinstance(of, Served) else Served(of), access or Access()
+    with _listening(host, port, access.keys) as listener:
         announce(_address(listener))
         try:
-            _server(engine).run(sockets=[listener])
+            with _changing_on_hangup(served):
+                _server(served, access, host).run(sockets=[listener])
         finally:
-            engine.store.close()
+            served.engine.store.close()
 
 
 @contextmanager
-def running(engine: Engine, port: int = 0) -> Iterator[str]:
+def running(of: Engine | Served, port: int = 0, access: Access | None = None) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the address.
 
     Raises:
         BackendError: the service did not start within a few seconds.
     """
-    with _listening("127.0.0.1", port) as listener:
-        server = _server(engine)
+    served, access = of if isinstance(of, Served) else Served(of), access or Access()
+    with _listening("127.0.0.1", port, access.keys) as listener:
+        server = _server(served, access, "127.0.0.1")
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -89,18 +167,45 @@ def running(engine: Engine, port: int = 0) -> Iterator[str]:
             thread.join(2 * GRACE_S)
 
 
-def _server(engine: Engine) -> uvicorn.Server:
+def _server(served: Served, access: Access, host: str) -> uvicorn.Server:
+    public = not _parsed(host).is_loopback
+    app = create_app(
+        served, (*LOOPBACK, host), open_uploads(served, access.uploads), access.keys,
+        access.service, public,
+    )  # fmt: skip
     settings = uvicorn.Config(
-        create_app(engine), log_level="warning", access_log=False, server_header=False,
-        ws="none", lifespan="off", timeout_graceful_shutdown=GRACE_S,
+        app, log_level="warning", access_log=False, server_header=False,
+        ws="none", lifespan="on", timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
     return uvicorn.Server(settings)
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _changing_on_hangup(served: Served) -> Iterator[None]:
+    """While the block runs, SIGHUP means: serve the newest run; a bad one changes nothing."""
+
+    def change() -> None:
+        try:
+            log.warning("now serving %s", served.use())
+        except ReelmError as error:
+            log.error("the run stays as it is: %s", error)
+
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(
+        signal.SIGHUP, lambda *_: threading.Thread(target=change, daemon=True).start()
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _listening(host: str, port: int, keys: Keys | None) -> Iterator[socket.socket]:
     """A bound socket, so that a taken port is an error of ours, before anything is loaded."""
-    address = _loopback(host)
+    address = _allowed(host, keys)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,15 +218,19 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
     except ValueError as error:
         raise ConfigError(f"host {host!r}: not an IP address. Use 127.0.0.1.") from error
-    if not address.is_loopback:
+
+
+def _allowed(host: str, keys: Keys | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = _parsed(host)
+    if not address.is_loopback and not (keys and keys.any()):
         raise ConfigError(
-            f"host {host}: reachable from other machines, and the service has no API keys yet, so "
-            "anyone there could read and write. Use 127.0.0.1, behind a proxy that asks who it is."
+            f"host {host}: reachable from other machines, and there are no API keys yet, so "
+            "anyone there could read and write. Make one with `reelm keys add`, or use 127.0.0.1."
         )
     return address
 

@@ -1,71 +1,121 @@
-"""The HTTP service: feed, events, videos, media files, health, metrics and the page."""
+"""The HTTP service: feed, events, health, metrics, the page, and what lies around them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import quote
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Response
+import polars as pl
+from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from reelm import __version__
+from reelm.data.dataset import Dataset
 from reelm.errors import BadData
+from reelm.models.popularity import Popularity, PopularityConfig
+from reelm.runs import Run
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
+from reelm.serve.gate import Gate, ServiceConfig
+from reelm.serve.gorse import add_gorse
+from reelm.serve.keys import Keys
 from reelm.serve.messages import (
+    Deleted,
     Events,
     FeedItem,
     FeedPage,
     Id,
     Recorded,
-    Similar,
+    RunName,
+    RunNow,
     UserIds,
-    VideoFacts,
-)  # fmt: skip
+)
+from reelm.serve.screening import add_videos, address
+from reelm.serve.served import Served
 from reelm.serve.shell import Shell, explain_errors
 from reelm.serve.store import Impression
+from reelm.serve.uploads import Uploads
 from reelm.serve.videos import Videos
 
 PAGE = Path(__file__).parent / "page"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 UserId = Annotated[Id, PathValue()]
-VideoId = Annotated[Id, PathValue()]
 Size = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=200)]
 
 
-def create_app(engine: Engine, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def create_app(
+    of: Engine | Served, hosts: Sequence[str] = LOOPBACK, uploads: Uploads | None = None,
+    keys: Keys | None = None, config: ServiceConfig | None = None, public: bool = False,
+) -> FastAPI:  # fmt: skip
     """The whole service as a value: tests build one in memory, `serve` serves one.
 
     Requests whose Host header is not in `hosts` are refused, so that a page elsewhere cannot
     reach the service by a name that leads here.
+
+    Args:
+        uploads: takes videos; without it none are taken.
+        keys: who may call; without it, or while it is empty and not `public`, everybody.
     """
+    served = of if isinstance(of, Served) else Served(of)
+    config = config or ServiceConfig()
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        if uploads is not None:
+            uploads.start()
+        yield
+        if uploads is not None:
+            uploads.stop()
+
     app = FastAPI(
-        title="ReeLM", version=__version__, docs_url=None, redoc_url=None,
+        title="ReeLM", version=__version__, docs_url=None, redoc_url=None, lifespan=life,
         description="A feed of micro-videos: what to show next, and why.",
     )  # fmt: skip
     counters = Counters()
-    _add_feed(app, engine, counters)
-    _add_videos(app, engine)
-    _add_operations(app, engine, counters)
+    _add_feed(app, served, counters)
+    add_videos(app, served, uploads)
+    add_gorse(app, served)
+    _add_admin(app, served)
+    _add_operations(app, served, counters, uploads)
     explain_errors(app)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    longest = uploads.config.max_bytes if uploads else config.max_body
+    app.add_middleware(Gate, keys=keys, required=public, config=config, longest=longest)
+    if config.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(config.origins), allow_methods=["GET", "POST"],
+            allow_headers=["content-type", "x-api-key"],
+        )  # fmt: skip
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, *config.hosts])
     app.add_middleware(Shell, counters=counters)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app
 
 
-def _add_feed(app: FastAPI, engine: Engine, counters: Counters) -> None:
+def description() -> dict[str, Any]:
+    """The interface in OpenAPI 3.1; the same for every run."""
+    log = pl.DataFrame({"user_id": ["u"], "video_id": ["v"]})
+    data = Dataset.build(log)
+    engine = Engine(Run.of("popularity", Popularity(PopularityConfig(), data), data))
+    try:
+        return create_app(engine).openapi()
+    finally:
+        engine.store.close()
+
+
+def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
     @app.get("/v1/feed/{user:path}", tags=["feed"])
     def feed(user: UserId, n: Size = 10, cursor: Cursor = None, again: bool = False) -> FeedPage:
         """The next videos for any user, known or not. Without a cursor a new feed begins.
 
         Within a feed no video comes twice. With `again`, videos of earlier feeds may come back.
         """
+        engine = served.engine
         page = engine.feed(user, n, cursor, again)
         for shown in page.items:
             counters.place(shown.source)
@@ -75,7 +125,7 @@ def _add_feed(app: FastAPI, engine: Engine, counters: Counters) -> None:
     @app.post("/v1/events", tags=["feed"])
     def events(batch: Events) -> Recorded:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
-        new = engine.store.add_events([event.stored() for event in batch.events])
+        new = served.engine.store.add_events([event.stored() for event in batch.events])
         for event in batch.events:
             counters.event(event.type)
         return Recorded(stored=new, repeated=len(batch.events) - new)
@@ -83,48 +133,39 @@ def _add_feed(app: FastAPI, engine: Engine, counters: Counters) -> None:
     @app.get("/v1/users", tags=["feed"])
     def users(n: Size = 20) -> UserIds:
         """Some users of the training log, spread over it."""
-        known = engine.run.users
+        known = served.engine.run.users
         step = max(1, len(known) // n)
         return UserIds(users=list(known[::step][:n]), total=len(known))
 
 
-def _add_videos(app: FastAPI, engine: Engine) -> None:
-    videos = engine.videos
+def _add_admin(app: FastAPI, served: Served) -> None:
+    @app.delete("/v1/users/{user:path}", tags=["admin"])
+    def delete(user: UserId) -> Deleted:
+        """Remove all that is stored of a user: events, feeds, impressions, every byte of them.
 
-    @app.get("/v1/similar/{video:path}", tags=["videos"])
-    def similar(video: VideoId, n: Size = 10) -> list[Similar]:
-        """Videos like this one, best first."""
-        found = engine.similar(video, n)
-        return [Similar(item_id=v, score=s, title=videos.fact(v, "title")) for v, s in found]
+        The run's weights and its training log are not changed, but its history of this user is no
+        longer read.
+        """
+        return Deleted(removed=served.engine.store.delete_user(user))
 
-    @app.get("/v1/videos/{video:path}", tags=["videos"])
-    def facts(video: VideoId) -> VideoFacts:
-        """What the catalogue and the notes say of a video, and where the notes come from."""
-        row = engine.known(video)
-        return VideoFacts(
-            item_id=video,
-            title=videos.fact(video, "title"),
-            facts=videos.facts(video),
-            notes=videos.answers(video),
-            provenance=[dict(source) for source in videos.notes.provenance],
-            watched=int(videos.counts[row]),
-            video_url=_address(videos, video),
-        )
+    @app.post("/v1/admin/run", tags=["admin"])
+    def use(body: RunName) -> RunNow:
+        """Serve another run from the next request on; requests under way keep the present one."""
+        return _now(served, served.use(body.run))
 
-    @app.get("/media/{video:path}", tags=["videos"], response_class=FileResponse)
-    def media(video: VideoId) -> FileResponse:
-        """The file of a catalogue video, whole or by Range. The id is looked up, never a path."""
-        path = videos.path.get(video)
-        if path is None or not path.is_file():
-            raise HTTPException(404, f"no playable file for video {video!r}")
-        return FileResponse(
-            path,
-            media_type=videos.media_type(video),
-            headers={"cache-control": "private, max-age=3600"},
-        )
+    @app.post("/v1/admin/rollback", tags=["admin"])
+    def back() -> RunNow:
+        """Serve the run again that was served before the last change."""
+        return _now(served, served.back())
 
 
-def _add_operations(app: FastAPI, engine: Engine, counters: Counters) -> None:
+def _now(served: Served, name: str) -> RunNow:
+    return RunNow(run=name, videos=int(served.engine.videos.usable.sum()))
+
+
+def _add_operations(
+    app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None
+) -> None:
     @app.get("/health/live", tags=["operations"])
     def live() -> dict[str, str]:
         """The process answers."""
@@ -133,7 +174,7 @@ def _add_operations(app: FastAPI, engine: Engine, counters: Counters) -> None:
     @app.get("/health/ready", tags=["operations"])
     def ready() -> Response:
         """The store answers and there is something to show."""
-        problem = None
+        problem, engine = None, served.engine
         try:
             engine.store.version()
         except BadData as error:
@@ -147,7 +188,7 @@ def _add_operations(app: FastAPI, engine: Engine, counters: Counters) -> None:
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     def metrics() -> str:
         """Counters and latencies, in the text form that Prometheus reads."""
-        return counters.text(engine.store.counts())
+        return counters.text(served.engine.store.counts(), uploads.waiting if uploads else 0)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
@@ -166,10 +207,6 @@ def _item(videos: Videos, shown: Impression) -> FeedItem:
         title=videos.fact(video, "title"),
         hashtags=videos.hashtags(video),
         creator=videos.fact(video, "creator"),
-        video_url=_address(videos, video),
+        video_url=address(videos, video),
         duration_s=videos.fact(video, "duration_s"),
     )
-
-
-def _address(videos: Videos, video: str) -> str | None:
-    return f"/media/{quote(video, safe='')}" if video in videos.path else None

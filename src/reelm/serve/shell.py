@@ -14,6 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reelm.errors import ReelmError, UnknownUser
 from reelm.serve.counters import Counters
 from reelm.serve.engine import UnknownVideo
+from reelm.serve.fetch import RefusedUri
+from reelm.serve.served import UnknownRun
+from reelm.serve.uploads import Busy, Refused, Taken
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,11 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-MISSING = (UnknownUser, UnknownVideo)
+STATUS: dict[type[ReelmError], int] = {
+    UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, Taken: 409, Refused: 422,
+    RefusedUri: 422, Busy: 429,
+}  # fmt: skip
+"""What the client hears of our errors; others are 400."""
 
 
 class Shell:
@@ -74,7 +81,8 @@ def explain_errors(app: FastAPI) -> None:
     """Answer every error as {"error": "..."}: ours and the client's with their words, bugs not."""
 
     def ours(_: Request, error: ReelmError) -> JSONResponse:
-        return _said(str(error), 404 if isinstance(error, MISSING) else 400)
+        headers = {"retry-after": "5"} if isinstance(error, Busy) else None
+        return _said(str(error), STATUS.get(type(error), 400), headers)
 
     def refused(_: Request, error: HTTPException) -> JSONResponse:
         return _said(str(error.detail), error.status_code, error.headers)

@@ -1,7 +1,7 @@
 """Every video that the service knows, by row: the run's items first, then what came later."""
 
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ class Videos:
         self.has_files = any(f.get("path") for f in self._facts.values())
         self.usable = self._usable()
         self.uploaded = self._uploaded()
+        self._by: dict[str, list[int]] = {}
+        for row, video in enumerate(self.ids):
+            if (creator := self.fact(video, "creator")) is not None:
+                self._by.setdefault(creator, []).append(row)
         self.facets = Facets([self._facets(video) for video in self.ids])
 
     def fact(self, video: str, name: str) -> Any:
@@ -66,6 +70,10 @@ class Videos:
     def hashtags(self, video: str) -> list[str]:
         """Its hashtags, each with its #."""
         return tags_of(self.fact(video, "hashtags"))
+
+    def by(self, creators: Iterable[str]) -> list[int]:
+        """Rows of all videos of these creators."""
+        return [row for creator in creators for row in self._by.get(creator, ())]
 
     def media_type(self, video: str) -> str:
         """The MIME type of its file."""

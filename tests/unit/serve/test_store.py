@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from reelm.errors import BadData
-from reelm.serve.store import VERSION, Feed, Impression, Store, StoredEvent
+from reelm.serve.schema import VERSION
+from reelm.serve.store import Feed, Impression, Store, StoredEvent
 
 FEED = Feed("f1", "u1", False)
 
@@ -49,7 +50,7 @@ def test_everything_is_there_after_opening_again(tmp_path):
     assert second.impressions("f1") == [shown]
     assert second.seen("u1") == {"v1", "v4"}
     assert second.version() == VERSION
-    assert second.counts() == {"users": 1, "events": 1, "feeds": 1, "impressions": 1}
+    assert second.counts() == {"users": 1, "events": 1, "feeds": 1, "impressions": 1, "uploads": 0}
     second.close()
 
 

@@ -1,0 +1,134 @@
+"""API keys: who may call the service, and for what. A file of hashes; keys are shown once."""
+
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from reelm import files
+from reelm.errors import BadData, ConfigError, nearest
+
+SCOPES = ("feed", "write", "admin")
+"""feed: read feeds, videos and media. write: send events and videos. admin: all, also deletion,
+metrics and the choice of the run."""
+PREFIX = "reelm"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What the file keeps of one key."""
+
+    id: str
+    name: str
+    """Whose it is, in words."""
+    scopes: tuple[str, ...]
+    salt: str
+    hash: str
+    """SHA-256 of salt and secret. The secret has 256 bits of chance: a slow hash adds nothing."""
+    created_at: float
+    """Seconds UTC."""
+    revoked_at: float | None = None
+
+    def may(self, scope: str) -> bool:
+        """Whether it opens what asks for this scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Keys:
+    """The keys of one file. It is read again when it changes, so a revoked key stops at once."""
+
+    def __init__(self, path: Path) -> None:
+        """The file need not be there yet.
+
+        Raises:
+            BadData: it is there and is no file of keys.
+        """
+        self.path, self._lock = path, threading.Lock()
+        self._stamp: tuple[int, int] | None = None
+        self._keys: dict[str, Key] = {}
+        self.list()
+
+    def add(self, name: str, scopes: Sequence[str]) -> str:
+        """Make a key and return it; it cannot be shown again.
+
+        Raises:
+            ConfigError: a scope that does not exist, or none.
+        """
+        for scope in scopes:
+            if scope not in SCOPES:
+                raise ConfigError(
+                    f"unknown scope {scope!r}.{nearest(scope, SCOPES)} Known: {', '.join(SCOPES)}."
+                )
+        if not scopes:
+            raise ConfigError(f"a key needs a scope: {', '.join(SCOPES)}.")
+        secret, salt = secrets.token_urlsafe(32), secrets.token_hex(16)
+        key = Key(
+            secrets.token_hex(4), name, tuple(dict.fromkeys(scopes)), salt, _hash(salt, secret),
+            time.time(),
+        )  # fmt: skip
+        self._write([*self.list(), key])
+        return f"{PREFIX}_{key.id}_{secret}"
+
+    def list(self) -> list[Key]:
+        """All keys, revoked ones too, in the order in which they were made."""
+        with self._lock:
+            self._read()
+            return list(self._keys.values())
+
+    def revoke(self, id: str) -> None:
+        """Let a key open nothing from now on.
+
+        Raises:
+            ConfigError: there is no key of that id.
+        """
+        keys = self.list()
+        known = [key.id for key in keys]
+        if id not in known:
+            raise ConfigError(f"unknown key {id!r}.{nearest(id, known)} See `reelm keys list`.")
+        gone = [replace(k, revoked_at=time.time()) if k.id == id else k for k in keys]
+        self._write(gone)
+
+    def any(self) -> bool:
+        """Whether some key opens anything."""
+        return any(key.revoked_at is None for key in self.list())
+
+    def check(self, text: str) -> Key | None:
+        """The key that a client sent, if it is one and was not revoked."""
+        _, id, secret = (*text.split("_", 2), "", "", "")[:3]
+        with self._lock:
+            self._read()
+            key = self._keys.get(id)
+        given = _hash(key.salt if key else "", secret)
+        good = hmac.compare_digest(given, key.hash if key else "")
+        return key if key and good and key.revoked_at is None else None
+
+    def _read(self) -> None:
+        try:
+            facts = self.path.stat()
+        except FileNotFoundError:
+            self._keys, self._stamp = {}, None
+            return
+        stamp = (facts.st_mtime_ns, facts.st_ino)
+        if stamp == self._stamp:
+            return
+        try:
+            rows = json.loads(self.path.read_text(encoding="utf-8"))
+            keys = [Key(**row | {"scopes": tuple(row["scopes"])}) for row in rows]
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise BadData(f"{self.path}: not a file of keys: {error}") from error
+        self._keys, self._stamp = {key.id: key for key in keys}, stamp
+
+    def _write(self, keys: Sequence[Key]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with files.atomic(self.path) as tmp:
+            tmp.touch(mode=0o600)
+            tmp.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
+
+
+def _hash(salt: str, secret: str) -> str:
+    return hashlib.sha256(f"{salt}{secret}".encode("utf-8", "surrogatepass")).hexdigest()

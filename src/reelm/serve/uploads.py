@@ -1,0 +1,264 @@
+"""Videos that come by the service: checked at once, watched in the background, then in the feed."""
+
+import logging
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
+
+from reelm import files
+from reelm.errors import ReelmError
+from reelm.media.examine import Examiner
+from reelm.serve.fetch import FetchConfig, fetch
+from reelm.serve.served import Served
+from reelm.serve.store import Upload
+from reelm.serve.videos import CODECS
+from reelm.serve.watching import Watcher
+
+log = logging.getLogger(__name__)
+MOMENTS = 6
+"""Frames that a file must give."""
+MATROSKA = b"\x1aE\xdf\xa3"
+"""How WebM files begin."""
+
+
+class UploadConfig(FetchConfig):
+    """Section [uploads]."""
+
+    waiting: PositiveInt = 16
+    """Videos that may wait to be watched; more are refused until later."""
+    at_once: PositiveInt = 2
+    """Files that are checked at the same time; more are refused until later."""
+    decode_s: PositiveFloat = 10.0
+    """Wall time for decoding one file, after which it is refused."""
+    decode_mb: PositiveInt = 1024
+    """Memory for decoding one file, in MiB."""
+    longest_s: PositiveFloat = 600.0
+    """Longest video."""
+    widest: PositiveInt = 4096
+    """Pixels on the longer side."""
+
+
+class Refused(ReelmError):
+    """A video that is not taken; the message says why."""
+
+
+class Taken(ReelmError):
+    """The id that a video was to have belongs to another one."""
+
+
+class Busy(ReelmError):
+    """Too many videos are waiting; try again later."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the sender says of a video."""
+
+    video_id: str | None = None
+    """Its id; by default one is made from the file's hash."""
+    title: str | None = None
+    hashtags: str | None = None
+    creator: str | None = None
+    licence: str | None = None
+
+
+class Uploads:
+    """Takes videos; one thread watches them in the order in which they came."""
+
+    def __init__(
+        self,
+        served: Served,
+        folder: Path,
+        watcher: Callable[[], Watcher],
+        config: UploadConfig | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: where files are kept; they are served from there.
+            watcher: asked for once more when the run was changed.
+        """
+        self.config = config or UploadConfig()
+        self._served, self.folder, self._make = served, folder, watcher
+        self._queue: queue.Queue[str | None] = queue.Queue(self.config.waiting)
+        self._room = threading.BoundedSemaphore(self.config.at_once)
+        self._taking = threading.Lock()
+        self._thread: threading.Thread | None = None
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Begin to watch, first what waited when the service was stopped."""
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Let the thread end after the video that it is at; the others wait for the next start."""
+        if self._thread is not None:
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._queue.put(None)
+            self._thread.join(seconds)
+
+    @property
+    def waiting(self) -> int:
+        """Videos that are not watched yet."""
+        return self._queue.qsize()
+
+    def take_uri(self, uri: str, told: Told) -> tuple[Upload, bool]:
+        """Fetch a video and take it; see `take`.
+
+        Raises:
+            RefusedUri: it cannot be fetched or must not be.
+        """
+        path = self.folder / f"fetched-{time.time_ns():x}-{threading.get_ident():x}.part"
+        with self._place():
+            try:
+                fetch(uri, path, self.config)
+                return self._take(path, told)
+            finally:
+                path.unlink(missing_ok=True)
+
+    def take(self, path: Path, told: Told) -> tuple[Upload, bool]:
+        """Check a file, copy it here and let it wait; the upload, and whether it is a new one.
+
+        A file that is here already, under whatever name, gives the upload of then.
+
+        Raises:
+            Refused: it cannot be decoded, or not be played.
+            Taken: its id belongs to another video.
+            Busy: too many are waiting.
+        """
+        with self._place():
+            return self._take(path, told)
+
+    def _place(self) -> "_Room":
+        return _Room(self._room)
+
+    def _take(self, path: Path, told: Told) -> tuple[Upload, bool]:
+        sha256 = files.sha256(path)
+        there = self._upload(sha256)
+        if there is not None and there.status != "failed":
+            return there, False
+        facts = self._examined(path)
+        with self._taking:
+            there = self._upload(sha256)  # it may have come twice at the same time
+            if there is not None and there.status != "failed":
+                return there, False
+            name = there.video_id if there else told.video_id or f"up-{sha256[:16]}"
+            if name in self._served.engine.videos.row or _other(self._upload(name), sha256):
+                raise Taken(f"video_id {name!r} is taken; choose another, or leave it out.")
+            if self._queue.full():
+                raise Busy(f"{self.config.waiting} videos wait to be watched. Try again later.")
+            kept = self.folder / "files" / f"{sha256}{_suffix(path)}"
+            shutil.copyfile(path, kept)
+            row = _row(name, sha256, kept, facts, told)
+            upload = Upload(name, sha256, "queued", row=row)
+            self._served.engine.store.put_upload(upload)
+            self._queue.put_nowait(name)
+        return upload, True
+
+    def _upload(self, name: str) -> Upload | None:
+        return self._served.engine.store.upload(name)
+
+    def _examined(self, path: Path) -> dict[str, Any]:
+        """What the file holds, found out in a process of its own.
+
+        Raises:
+            Refused: it does not decode, or is longer, larger or other than we show.
+        """
+        limits = self.config.decode_s, self.config.decode_mb * 2**20
+        with TemporaryDirectory(dir=self.folder) as findings:
+            looked = Examiner(Path(findings), MOMENTS, *limits).examine([path], 1, lambda _: None)
+        looked = looked.row(0, named=True)
+        if looked.get("usable") is False:
+            why = ": ".join(filter(None, (looked["reason"], looked["detail"])))
+            why = why.replace(str(path), "the file")
+            raise Refused(f"the file is not a video that can be decoded: {why}")
+        side = max(looked.get("width") or 0, looked.get("height") or 0)
+        if (looked.get("duration_s") or 0) > self.config.longest_s:
+            raise Refused(f"longer than {self.config.longest_s:g} s: {looked['duration_s']:.0f} s")
+        if side > self.config.widest:
+            raise Refused(f"more than {self.config.widest} pixels on a side: {side}")
+        if looked.get("video_codec") not in CODECS:
+            raise Refused(
+                f"codec {looked.get('video_codec')}: browsers do not play it. "
+                f"Send one of {', '.join(sorted(CODECS))} in MP4 or WebM."
+            )
+        return looked
+
+    def _work(self) -> None:
+        watcher, parts = self._make(), self._served.parts
+        watcher.warm()
+        for upload in self._served.engine.store.uploads():
+            if upload.status == "queued":
+                self._finish(watcher, upload)
+        while True:
+            name = self._queue.get()
+            if name is None:
+                watcher.close()
+                return
+            if self._served.parts is not parts:  # another run: other encoders
+                watcher.close()
+                watcher, parts = self._make(), self._served.parts
+            upload = self._upload(name)
+            if upload is not None and upload.status == "queued":
+                self._finish(watcher, upload)
+
+    def _finish(self, watcher: Watcher, upload: Upload) -> None:
+        """Watch, keep what came of it, and let the feed know."""
+        try:
+            seen = watcher.watch(upload.row)
+            done = replace(
+                upload, status="ready", reason="; ".join(seen.missing), answer=seen.answer,
+                provenance=seen.provenance, vectors=seen.vectors,
+            )  # fmt: skip
+        except Exception as error:
+            log.exception("upload %s could not be watched", upload.video_id)
+            why = str(error) if isinstance(error, ReelmError) else "internal error, see the log"
+            done = replace(upload, status="failed", reason=why)
+        self._served.engine.store.put_upload(done)
+        self._served.refresh()
+
+
+class _Room:
+    """A place among those that are checked at once, or `Busy`."""
+
+    def __init__(self, room: threading.BoundedSemaphore) -> None:
+        self._room = room
+
+    def __enter__(self) -> None:
+        if not self._room.acquire(timeout=0.5):
+            raise Busy("other videos are being checked. Try again in a second.")
+
+    def __exit__(self, *_: object) -> None:
+        self._room.release()
+
+
+def _other(upload: Upload | None, sha256: str) -> bool:
+    """Whether an id belongs to a file other than this one."""
+    return upload is not None and upload.sha256 != sha256
+
+
+def _suffix(path: Path) -> str:
+    """By what the file is, not by what it is called."""
+    with path.open("rb") as file:
+        return ".webm" if file.read(4) == MATROSKA else ".mp4"
+
+
+def _row(
+    name: str, sha256: str, path: Path, facts: Mapping[str, Any], told: Told
+) -> dict[str, Any]:
+    """The columns of a catalogue."""
+    kept = ("bytes", "duration_s", "fps", "width", "height", "has_audio", "video_codec")
+    return {
+        "video_id": name, "path": str(path), "sha256": sha256, "ok": True, "duplicate_of": None,
+        "title": told.title, "hashtags": told.hashtags, "creator": told.creator,
+        "licence": told.licence, "uploaded_at": time.time(), **{k: facts.get(k) for k in kept},
+    }  # fmt: skip

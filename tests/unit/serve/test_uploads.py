@@ -1,0 +1,251 @@
+"""Videos that come by the service: checked at once, in the feed soon, and still there later."""
+
+import io
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from reelm.serve.engine import EngineConfig
+from reelm.serve.served import Parts, Served
+from reelm.serve.service import create_app
+from reelm.serve.store import Store
+from reelm.serve.uploads import Told, UploadConfig, Uploads
+from reelm.serve.watching import Watched, Watcher
+from reelm.world.mp4 import write_mp4
+from reelm.world.titles import make_uploads
+
+from .conftest import answer, video
+
+
+class Seer(Watcher):
+    """Watches without a model: says what it was told to say, when it may."""
+
+    def __init__(self):
+        self.may, self.seen, self.wrong = threading.Event(), [], None
+        self.may.set()
+
+    def warm(self):
+        pass
+
+    def close(self):
+        pass
+
+    def watch(self, row):
+        self.may.wait(20)
+        self.seen.append(row["video_id"])
+        if self.wrong:
+            raise self.wrong
+        return Watched(answer(9), {"prompt": "attributes", "model": "seer"})
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    made = [
+        write_mp4(folder / f"{n}.mp4", upload.clip, 96, 160, 8)
+        for n, upload in enumerate(make_uploads(4, seed=3))
+    ]
+    return [path.read_bytes() for path in made]
+
+
+@pytest.fixture
+def seer():
+    return Seer()
+
+
+@pytest.fixture
+def served(run, catalog, notes, tmp_path):
+    config = EngineConfig(new_share=0.5)
+    made = Served(Parts(run, catalog, notes, Store(tmp_path / "store.sqlite"), config))
+    yield made
+    made.engine.store.close()
+
+
+def opened(served, tmp_path, seer, **more):
+    config = UploadConfig(**{"max_bytes": 4 * 2**20, "waiting": 2, **more})
+    return Uploads(served, tmp_path / "uploads", lambda: seer, config)
+
+
+@pytest.fixture
+def client(served, seer, tmp_path):
+    app = create_app(served, uploads=opened(served, tmp_path, seer))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+        seer.may.set()
+
+
+def send(client, data, name="clip.mp4", **told):
+    return client.post("/v1/videos", files={"file": (name, data, "video/mp4")}, data=told)
+
+
+def until(client, video, status):
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        facts = client.get(f"/v1/videos/{video}").json()
+        if facts.get("status") == status:
+            return facts
+        time.sleep(0.02)
+    raise AssertionError(facts)
+
+
+def test_a_new_video_is_watched_and_shown(client, clips, served):
+    sent = send(client, clips[0], title="<script>alert(1)</script>", creator="mia")
+    assert sent.status_code == 202
+    assert sent.json()["new"] and sent.json()["status"] == "queued"
+    name = sent.json()["item_id"]
+    facts = until(client, name, "ready")
+    assert facts["notes"] == answer(9)
+    assert facts["provenance"] == [{"prompt": "attributes", "model": "seer"}]
+    assert facts["title"] == "<script>alert(1)</script>", "sent as text; the page shows text"
+    assert "path" not in facts["facts"]
+    assert client.get(facts["video_url"]).content == clips[0]
+    page = client.get("/v1/feed/u3?n=60").json()["items"]
+    shown = {item["item_id"]: item["source"] for item in page}
+    assert shown[name] == "new"
+    assert client.get(f"/v1/similar/{name}").json()
+    others = client.get(f"/v1/videos/{video(20)}").json()
+    assert others["provenance"] == [{"prompt": "attributes", "model": "by hand"}]
+
+
+def test_a_reason_for_a_new_video_cites_its_notes(client, clips, served):
+    events = [
+        {"event_id": f"e{n}", "type": "like", "user_id": "fan", "item_id": video(n)}
+        for n in (3, 9, 15, 21)
+    ]
+    client.post("/v1/events", json={"events": events})
+    name = send(client, clips[1]).json()["item_id"]
+    until(client, name, "ready")
+    items = client.get("/v1/feed/fan?n=60").json()["items"]
+    mine = next(item for item in items if item["item_id"] == name)
+    for fact, value in mine["facts"].items():
+        assert answer(9)[fact] == value
+    assert mine["because"], mine
+
+
+def test_the_same_file_is_taken_once(client, clips, seer):
+    first = send(client, clips[0], video_id="mine").json()
+    until(client, "mine", "ready")
+    again = send(client, clips[0], video_id="other")
+    assert again.status_code == 200
+    assert again.json() == {"item_id": "mine", "status": "ready", "new": False}
+    assert first["item_id"] == "mine" and seer.seen == ["mine"]
+
+
+@pytest.mark.parametrize("taken", [video(20), "mine"])
+def test_an_id_belongs_to_one_video(client, clips, taken):
+    send(client, clips[0], video_id="mine")
+    answered = send(client, clips[1], video_id=taken)
+    assert answered.status_code == 409
+    assert "choose another" in answered.json()["error"]
+
+
+def broken(clips):
+    whole = clips[2]
+    return {
+        "empty": b"",
+        "words": b"no video at all " * 100,
+        "head": whole[: len(whole) // 10],
+        "zeros": bytes(4096),
+        "page": b"<html><script>alert(1)</script></html>",
+        "noise": whole[:40] + bytes(n * 7 % 256 for n in range(5000)),
+        "archive": b"PK\x03\x04" + bytes(500),
+        "list": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    }
+
+
+def test_broken_files_are_refused_with_their_reason(client, clips, tmp_path):
+    for name, data in broken(clips).items():
+        answered = send(client, data)
+        assert answered.status_code == 422, (name, answered.text)
+        assert "decoded: " in answered.json()["error"], name
+        assert str(tmp_path) not in answered.json()["error"], "no path of ours is told"
+    assert not list((tmp_path / "uploads" / "files").iterdir())
+
+
+def test_pictures_too_large_and_videos_too_long_are_refused(served, seer, clips, tmp_path):
+    for limit in ({"widest": 100}, {"longest_s": 0.5}):
+        app = create_app(served, uploads=opened(served, tmp_path, seer, **limit))
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            assert send(client, clips[0]).status_code == 422
+
+
+def test_a_long_file_is_refused_before_it_is_read(served, seer, clips, tmp_path):
+    app = create_app(served, uploads=opened(served, tmp_path, seer, max_bytes=2**16))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert send(client, bytes(2**18)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ({"content": b"x"}, 415),
+        ({"json": {}}, 422),
+        ({"json": {"uri": "file:///etc/passwd"}}, 422),
+        ({"json": {"uri": "http://127.0.0.1:1/v.mp4"}}, 422),
+        ({"json": {"uri": "http://8.8.8.8/v", "video_id": "a\x00b"}}, 422),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, 422),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=a"}}, 400),
+        ({"data": {"title": "x"}, "files": {"other": ("x", b"x")}}, 422),
+        ({"files": {"file": ("x", b"x")}, "data": {"nonsense": "1"}}, 422),
+        ({"files": {"file": ("x", b"x")}, "data": {"title": "x" * 3000}}, 422),
+    ],
+)
+def test_wrong_ways_to_send_are_said(client, how, status):
+    answered = client.post("/v1/videos", **how)
+    assert answered.status_code == status, answered.text
+    assert set(answered.json()) == {"error"}
+
+
+def test_names_lead_nowhere(client, clips, tmp_path):
+    sent = send(client, clips[3], name="../../../evil.mp4", video_id="../../evil")
+    assert sent.status_code == 202
+    until(client, "..%2F..%2Fevil", "ready")
+    assert [path.suffix for path in (tmp_path / "uploads" / "files").iterdir()] == [".mp4"]
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_more_than_may_wait_are_told_to_come_back(client, clips, seer):
+    seer.may.clear()
+    said = [send(client, data).status_code for data in clips]
+    assert said[:2] == [202, 202] and 429 in said
+    seer.may.set()
+
+
+def test_what_cannot_be_watched_says_so_and_can_be_sent_again(client, clips, seer, caplog):
+    seer.wrong = ValueError("a secret of ours")
+    name = send(client, clips[0]).json()["item_id"]
+    facts = until(client, name, "failed")
+    assert "secret" not in facts["problem"] and "secret" in caplog.text
+    seer.wrong = None
+    assert send(client, clips[0], video_id="other").json()["item_id"] == name
+    until(client, name, "ready")
+
+
+def test_what_waited_is_watched_after_a_restart_and_what_was_ready_is_there(
+    served, seer, clips, tmp_path
+):
+    first = opened(served, tmp_path, seer)  # never started: as if killed
+    path = tmp_path / "clip"
+    path.write_bytes(clips[0])
+    first.take(path, Told("mine"))
+    store = served.engine.store
+    store.close()
+    parts = served.parts
+    assert parts is not None
+    again = Served(Parts(parts.run, parts.catalog, parts.notes, Store(tmp_path / "store.sqlite")))
+    app = create_app(again, uploads=opened(again, tmp_path, seer))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(client, "mine", "ready")
+    again.engine.store.close()
+    third = Served(Parts(parts.run, parts.catalog, parts.notes, Store(tmp_path / "store.sqlite")))
+    assert third.engine.videos.usable[third.engine.known("mine")]
+    third.engine.store.close()
+
+
+def test_a_service_without_a_folder_takes_nothing(engine, clips):
+    with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
+        assert send(client, io.BytesIO(b"x").read()).status_code == 403
