@@ -76,7 +76,7 @@ def test_a_correction_is_checked_kept_and_survives_another_model(asked, catalog,
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"color": "red"}, "no field 'color'. Did you mean 'colour'"),
+        ({"color": "red"}, r"no field 'color'\. Did you mean 'colour'"),
         ({"colour": "x" * 41}, "longer than 40"),
         ({}, "nothing was changed"),
     ],
@@ -90,7 +90,7 @@ def test_what_the_question_does_not_allow_is_refused(asked, values, said):
 def test_an_author_and_a_note_are_needed(asked):
     with pytest.raises(ConfigError, match="--author"):
         correct(asked[0], "v000", {"colour": "red"}, " ")
-    with pytest.raises(BadData, match="no note about 'v00'. Did you mean 'v00"):
+    with pytest.raises(BadData, match=r"no note about 'v00'\. Did you mean 'v00"):
         correct(asked[0], "v00", {"colour": "red"}, "ann")
 
 
