@@ -21,7 +21,8 @@ class Notes:
 
 
 def load_notes(folders: Sequence[Path]) -> Notes:
-    """The answers of several notes folders, merged by video; later folders win, and people over models.
+    """The answers of several notes folders, merged by video: later folders win. What people
+    corrected before now is taken in.
 
     Raises:
         BadData: a folder is not finished.
