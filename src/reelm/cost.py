@@ -53,20 +53,25 @@ class Ledger:
     A part that is finished is never done again, so no part has two lines.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the ledger of a stage folder; a line cut short by a kill is removed."""
+    def __init__(self, folder: Path, repair: bool = True) -> None:
+        """Open the ledger of a stage folder.
+
+        Args:
+            repair: remove a line that was cut short by a kill; whoever only reads must not, since
+                a stage may be at work.
+        """
         self.path = folder / LEDGER
-        if self.path.is_file():
+        if repair and self.path.is_file():
             whole = self.path.read_bytes()
             end = whole.rfind(b"\n") + 1
             if end < len(whole):
                 os.truncate(self.path, end)
 
     def lines(self) -> list[Cost]:
-        """All lines, in the order they were written."""
+        """All whole lines, in the order they were written."""
         if not self.path.is_file():
             return []
-        return [Cost.of(line) for line in self.path.read_text().splitlines()]
+        return [Cost.of(line) for line in self.path.read_text().split("\n")[:-1]]
 
     def add(self, cost: Cost) -> None:
         """Append one line and see it to the disk."""
