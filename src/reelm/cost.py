@@ -11,7 +11,10 @@ from typing import Any
 
 import psutil
 
+from reelm.energy import Energy
+
 LEDGER = "cost.jsonl"
+SUMMED = ("rows", "seconds", "cpu_s", "device_s", "tokens_in", "tokens_out")
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,23 @@ class Cost:
     cpu_s: float = 0.0
     """Processor time of this process and of those that it started."""
     device_s: float = 0.0
-    """Wall time that the model was busy."""
+    """Wall time that the model was busy; all of it for lines of before this was told."""
     tokens_in: int = 0
     tokens_out: int = 0
     device: str = "cpu"
     known: bool = True
     """False for a part whose line was lost because the run was killed just then."""
+    joules: float | None = None
+    """Of the chips named in `joules_of`, whoever used them; None where none can be read."""
+    joules_of: str = ""
+
+    @classmethod
+    def of(cls, line: str) -> "Cost":
+        """A line of a ledger, also of an older or newer one that tells less or more."""
+        told = json.loads(line)
+        known = {field.name for field in fields(cls)}
+        facts = {"device_s": told.get("seconds", 0.0)} | told
+        return cls(**{name: value for name, value in facts.items() if name in known})
 
 
 class Ledger:
@@ -39,20 +53,25 @@ class Ledger:
     A part that is finished is never done again, so no part has two lines.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the ledger of a stage folder; a line cut short by a kill is removed."""
+    def __init__(self, folder: Path, repair: bool = True) -> None:
+        """Open the ledger of a stage folder.
+
+        Args:
+            repair: remove a line that was cut short by a kill; whoever only reads must not, since
+                a stage may be at work.
+        """
         self.path = folder / LEDGER
-        if self.path.is_file():
+        if repair and self.path.is_file():
             whole = self.path.read_bytes()
             end = whole.rfind(b"\n") + 1
             if end < len(whole):
                 os.truncate(self.path, end)
 
     def lines(self) -> list[Cost]:
-        """All lines, in the order they were written."""
+        """All whole lines, in the order they were written."""
         if not self.path.is_file():
             return []
-        return [Cost(**json.loads(line)) for line in self.path.read_text().splitlines()]
+        return [Cost.of(line) for line in self.path.read_text().split("\n")[:-1]]
 
     def add(self, cost: Cost) -> None:
         """Append one line and see it to the disk."""
@@ -63,24 +82,41 @@ class Ledger:
             os.fsync(file.fileno())
 
     def total(self) -> dict[str, Any]:
-        """Sums over all parts, and the devices they ran on."""
+        """Sums over all parts, the devices they ran on, and how many parts' costs were lost.
+
+        joules is None unless every part that is known tells them of the same chips.
+        """
         lines = self.lines()
-        summed = [f.name for f in fields(Cost) if f.name not in ("part", "device", "known")]
-        sums: dict[str, Any] = {name: sum(getattr(c, name) for c in lines) for name in summed}
-        devices = sorted({c.device for c in lines})
-        return sums | {"parts": len(lines), "devices": devices}
+        sums: dict[str, Any] = {name: sum(getattr(c, name) for c in lines) for name in SUMMED}
+        known = [c for c in lines if c.known]
+        told = [c.joules for c in known if c.joules is not None]
+        same = len(told) == len(known) > 0 and len({c.joules_of for c in known}) == 1
+        return sums | {
+            "joules": round(sum(told), 3) if same else None,
+            "parts": len(lines),
+            "lost": len(lines) - len(known),
+            "devices": sorted({c.device for c in lines}),
+        }
 
 
 class Meter:
-    """Wall and processor time since it was made, in seconds."""
+    """Wall and processor time since it was made, in seconds, and joules if they are asked for."""
 
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), _cpu_s()
+    def __init__(self, energy: Energy | None = None) -> None:
+        """
+        Args:
+            energy: made just now; its readings are told too.
+        """
+        self._wall, self._cpu, self._energy = time.perf_counter(), _cpu_s(), energy
 
-    def read(self) -> dict[str, float]:
-        """`seconds` and `cpu_s`, as a ledger line names them."""
+    def read(self) -> dict[str, Any]:
+        """`seconds` and `cpu_s`, and with energy `joules` and `joules_of`, as a ledger line names
+        them."""
         wall, cpu = time.perf_counter() - self._wall, _cpu_s() - self._cpu
-        return {"seconds": round(wall, 4), "cpu_s": round(cpu, 4)}
+        told: dict[str, Any] = {"seconds": round(wall, 4), "cpu_s": round(cpu, 4)}
+        if self._energy:
+            told |= {"joules": self._energy.read(), "joules_of": self._energy.names}
+        return told
 
 
 @contextmanager

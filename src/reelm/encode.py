@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import PositiveInt
 
 from reelm import files, prompts
-from reelm.data.tables import Catalog, read_notes
+from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, videos
 from reelm.errors import ConfigError, MediaError, MissingInput
@@ -80,13 +80,14 @@ def encode(
     folder = work / "features" / f"{encoder.name}-{key}"
     if files.finished(folder):
         return folder
+    sources = {"catalog": str(catalog.folder), **_noted(notes)}
     with Decoder(work, encoder.view.moments, config) as decoder:
         stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
         (cost,) = run(stage, tasks, config.part, f"encode {encoder.name}")
     rows, failed = _tables(folder)
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
-        inputs=inputs | {"catalog": str(catalog.folder), "notes": notes and str(notes)},
+        inputs=inputs | sources,
         rows=rows + failed, failed=failed, seconds=cost["seconds"], cost=cost,
     )  # fmt: skip
     for side in folder.glob("rows-*.parquet"):
@@ -231,6 +232,14 @@ def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
     table = read_notes(notes).filter(pl.col("answer").is_not_null())
     pairs = zip(table["video_id"], table["answer"], strict=True)
     return {name: prompt.as_text(json.loads(answer)) for name, answer in pairs}
+
+
+def _noted(notes: Path | None) -> dict[str, Any]:
+    """The notes that were read, and a digest of the corrections that apply to them. Neither is
+    part of the key: the texts are, corrections included."""
+    if notes is None:
+        return {"notes": None}
+    return {"notes": str(notes), "corrections": applied(notes, read_notes(notes)).digest}
 
 
 def _tables(folder: Path) -> tuple[int, int]:

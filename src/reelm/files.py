@@ -94,15 +94,21 @@ def manifest(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def latest(folder: Path) -> Path:
+def latest(folder: Path, name: str = "*") -> Path:
     """The stage folder inside `folder` that finished last.
+
+    Args:
+        name: pattern that its name fits.
 
     Raises:
         BadData: none has finished.
     """
-    found = [path.parent for path in folder.glob(f"*/{MANIFEST}")]
+    found = [path.parent for path in folder.glob(f"{name}/{MANIFEST}")]
     if not found:
-        raise BadData(f"{folder}: nothing finished here yet; run the stage that fills it first.")
+        kind = "" if name == "*" else f" as {name}"
+        raise BadData(
+            f"{folder}: nothing finished here yet{kind}; run the stage that fills it first."
+        )
     return max(found, key=lambda stage: manifest(stage).get("finished_at", 0))
 
 

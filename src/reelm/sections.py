@@ -18,6 +18,7 @@ SECTIONS: dict[str, str] = {
     "compare": "reelm.compare:CompareConfig",
     "distill": "reelm.distill:DistillConfig",
     "search": "reelm.search:SearchConfig",
+    "rates": "reelm.bill:RatesConfig",
     "demo": "reelm.demo:DemoConfig",
     "engine": "reelm.serve.engine:EngineConfig",
     "serve": "reelm.serve.gate:ServiceConfig",

@@ -1,6 +1,7 @@
 import json
 
 from reelm.cost import LEDGER, Cost, Ledger, Meter, progress
+from reelm.energy import Energy
 
 
 def test_lines_add_up(tmp_path):
@@ -11,8 +12,27 @@ def test_lines_add_up(tmp_path):
     total = Ledger(tmp_path).total()
     assert total == {
         "rows": 10, "seconds": 2.0, "cpu_s": 1.25, "device_s": 1.5, "tokens_in": 110,
-        "tokens_out": 55, "parts": 2, "devices": ["cpu", "cuda"],
+        "tokens_out": 55, "parts": 2, "lost": 0, "devices": ["cpu", "cuda"], "joules": None,
     }  # fmt: skip
+
+
+def test_joules_are_summed_only_where_every_part_tells_them(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add(Cost(0, 8, joules=1.5, joules_of="package-0"))
+    ledger.add(Cost(1, 8, known=False))
+    ledger.add(Cost(2, 8, joules=2.0, joules_of="package-0"))
+    assert ledger.total()["joules"] == 3.5 and ledger.total()["lost"] == 1
+    ledger.add(Cost(3, 8, joules=2.0, joules_of="package-0+gpu0"))
+    assert ledger.total()["joules"] is None
+    ledger.add(Cost(4, 8))
+    assert ledger.total()["joules"] is None
+
+
+def test_lines_of_before_and_of_later_are_read(tmp_path):
+    old = {"part": 0, "rows": 64, "seconds": 37.8, "cpu_s": 3.1, "device": "cpu", "known": True}
+    new = {"part": 1, "rows": 64, "seconds": 2.0, "device_s": 1.0, "water_l": 3}
+    (tmp_path / LEDGER).write_text("".join(json.dumps(line) + "\n" for line in (old, new)))
+    assert [line.device_s for line in Ledger(tmp_path).lines()] == [37.8, 1.0]
 
 
 def test_a_line_cut_short_by_a_kill_is_removed(tmp_path):
@@ -29,6 +49,8 @@ def test_the_meter_goes_on(tmp_path):
     first, second = meter.read(), meter.read()
     assert first.keys() == {"seconds", "cpu_s"}
     assert 0 <= first["seconds"] <= second["seconds"]
+    told = Meter(Energy(tmp_path)).read()
+    assert told["joules"] is None and told["joules_of"] == ""
 
 
 def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):

@@ -65,13 +65,13 @@ def test_the_page_shows_what_was_seen_and_said(page):
 
 def test_titles_of_strangers_are_only_text(page):
     assert page.count(html.escape(TITLE, quote=True).replace("&quot;", "&#34;")) == 4
-    assert not re.search("<script|<i>|<u>|<b>clip", page)
+    assert not re.search("<script|<i>no|<u>|<b>clip", page)
     assert "default-src 'none'" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
 def test_without_notes_it_shows_everything_of_some(catalog, tmp_path):
     page = look(catalog, None, tmp_path / "look.html", limit=2).read_text()
-    assert page.count("<article>") == 2 and "2 of 4 videos" in page
+    assert page.count("<article ") == 2 and "2 of 4 videos" in page
     assert page.count("<figcaption>Frame") == 12 and page.count("<figcaption>Motion") == 4
     assert 'class="said"' not in page

@@ -4,33 +4,27 @@ The server need not be able to enforce a schema: answers are checked here, and a
 asked for once more.
 """
 
-import base64
-import io
-import json
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, repair
-from reelm.backends.blocks.dialects import ORDER, Dialects, instruction, structure
+from reelm.backends.blocks.chat import ChatConfig, body, checked, content, read
+from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
-from reelm.backends.blocks.schema import read_json
-from reelm.media.views import Picture, View
+from reelm.media.views import View
 
 TOP = 20  # most probable tokens that servers tell at most
 
 
-class OpenAIHTTPConfig(BackendConfig):
+class OpenAIHTTPConfig(ChatConfig):
     """Section [backend] for `openai_http`."""
 
-    model: str
-    """What the server calls the model."""
     base_url: str = "http://127.0.0.1:8000/v1"
     """Where the server's `chat/completions` lies."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -45,12 +39,6 @@ class OpenAIHTTPConfig(BackendConfig):
     """Retries of the whole run; successes earn some back."""
     longest_wait_s: PositiveFloat = 60.0
     """A server that asks to be left alone for longer than this is taken at its word."""
-    structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
-    """How the server is told to answer in JSON; auto finds out."""
-    image_format: Literal["jpeg", "png"] = "jpeg"
-    """How pictures travel; png is lossless and several times larger."""
-    quality: int = Field(default=90, ge=1, le=100)
-    """JPEG quality."""
     moments: PositiveInt = 4
     """Frames shown of each video."""
     square: PositiveInt | None = None
@@ -59,8 +47,6 @@ class OpenAIHTTPConfig(BackendConfig):
     """Show the sound as a log-mel picture too."""
     motion: bool = False
     """Show movement as time-colour composites too; needs at least three moments."""
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of each request's body, as the server understands them."""
 
 
 class OpenAIHTTP(Backend):
@@ -119,10 +105,10 @@ class OpenAIHTTP(Backend):
         first = self._ask(request)
         if isinstance(first, Failure) or request.schema is None:
             return first
-        checked = _checked(first, request.schema)
-        if isinstance(checked, Answer):
-            return checked
-        second = self._ask(repair(request, first.text, checked.message))
+        good = checked(first, request.schema)
+        if isinstance(good, Answer):
+            return good
+        second = self._ask(repair(request, first.text, good.message))
         if isinstance(second, Failure):
             return second
         both = Answer(
@@ -131,7 +117,7 @@ class OpenAIHTTP(Backend):
             first.tokens_out + second.tokens_out,
             first.seconds + second.seconds,
         )
-        return _checked(both, request.schema)
+        return checked(both, request.schema)
 
     def _ask(self, request: Request) -> Answer | Failure:
         start = time.perf_counter()
@@ -140,7 +126,7 @@ class OpenAIHTTP(Backend):
         if isinstance(reply, Trouble):
             return reply.failure
         call.worked()
-        said = _said(reply, request)
+        said = read(reply, request)
         return said if isinstance(said, Failure) else _after(said, start)
 
     def _choose(self, request: Request, choices: Sequence[str]) -> list[float] | Failure:
@@ -162,30 +148,16 @@ class _Call:
 
     def __init__(self, request: Request, config: OpenAIHTTPConfig, dialects: Dialects) -> None:
         self.more: dict[str, Any] = {}
-        self._request, self._config, self._dialects = request, config, dialects
-        self._content = [_part(part, config) for part in request.parts]
+        self._request, self._dialects = request, dialects
+        self._config, self._content = config, content(request, config)
         self._spoken = ""
         self._changes = 0
 
     def body(self) -> dict[str, Any]:
         """What to send, in the dialect of the moment."""
-        body: dict[str, Any] = {
-            "model": self._config.model,
-            "messages": [{"role": "user", "content": self._content}],
-            "max_tokens": self._request.max_tokens,
-            "temperature": 0,
-            **self.more,
-            **self._config.extra,
-        }
-        schema = self._request.schema
-        if schema is None:
-            return body
-        self._spoken = self._dialects.current
-        said = [
-            {"type": "text", "text": text} for text in [instruction(self._spoken, schema)] if text
-        ]
-        body["messages"] = [{"role": "user", "content": self._content + said}]
-        return body | structure(self._spoken, schema)
+        if self._request.schema is not None:
+            self._spoken = self._dialects.current
+        return body(self._request, self._content, self._config, self._spoken, self.more)
 
     def otherwise(self, status: int) -> bool:
         """True if the dialect, and not the request, may be what the server turned down."""
@@ -200,56 +172,8 @@ class _Call:
             self._dialects.worked(self._spoken)
 
 
-def _part(part: str | Picture, config: OpenAIHTTPConfig) -> dict[str, Any]:
-    """One entry of a message's content: text, or a picture as a data URI."""
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    out = io.BytesIO()
-    options = {"quality": config.quality} if config.image_format == "jpeg" else {}
-    Image.fromarray(part.pixels).save(out, format=config.image_format, **options)
-    data = base64.b64encode(out.getvalue()).decode()
-    return {
-        "type": "image_url",
-        "image_url": {"url": f"data:image/{config.image_format};base64,{data}"},
-    }
-
-
-def _said(reply: dict[str, Any], request: Request) -> Answer | Failure:
-    """What a chat completion holds."""
-    try:
-        choice = reply["choices"][0]
-        message, ended = choice["message"], choice.get("finish_reason")
-        usage = reply.get("usage") or {}
-        tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
-        text = message.get("content")
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        return Failure("bad_response", f"not a chat completion: {type(error).__name__}: {error}")
-    if message.get("refusal") or ended == "content_filter":
-        return Failure(
-            "refused", str(message.get("refusal") or "the server's content filter")[:200]
-        )
-    if not isinstance(text, str):
-        return Failure("bad_response", "the message holds no text")
-    if (
-        ended == "length"
-        and request.schema
-        and isinstance(read_json(text, request.schema), Failure)
-    ):
-        said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
-        return Failure("truncated", said)
-    return Answer(text.strip(), tokens[0], tokens[1], 0.0)
-
-
 def _after(answer: Answer, start: float) -> Answer:
     return replace(answer, seconds=time.perf_counter() - start)
-
-
-def _checked(answer: Answer, schema: dict[str, Any]) -> Answer | Failure:
-    """The answer as plain JSON, or what is wrong with it."""
-    value = read_json(answer.text, schema)
-    if isinstance(value, Failure):
-        return value
-    return replace(answer, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _matched(choices: Sequence[str], logs: dict[str, float]) -> list[float] | Failure:

@@ -13,6 +13,7 @@ import polars as pl
 from jaxtyping import Float32
 
 from reelm import files
+from reelm.data.corrections import Applied, Corrections
 from reelm.errors import BadData
 
 EVENT_COLUMNS = ("user_id", "video_id", "event")
@@ -103,6 +104,20 @@ def read_features(folder: Path, name: str | None = None) -> Features:
 def read_notes(folder: Path) -> pl.DataFrame:
     """All parts of a notes folder, one row per video, in the order they were written.
 
+    What people corrected has taken the place of what the model said; `correction` holds the key
+    of the version that won, or null.
+
+    Raises:
+        BadData: the stage did not finish, or left no part.
+    """
+    table = read_said(folder)
+    version = files.manifest(folder).get("settings", {}).get("prompt", {}).get("version")
+    return applied(folder, table).corrected(table, version)
+
+
+def read_said(folder: Path) -> pl.DataFrame:
+    """A notes folder as the model left it, whatever people corrected since.
+
     Raises:
         BadData: the stage did not finish, or left no part.
     """
@@ -111,6 +126,11 @@ def read_notes(folder: Path) -> pl.DataFrame:
     if not parts:
         raise BadData(f"{folder}: no part-*.parquet in this notes folder. Run annotate again.")
     return pl.concat([pl.read_parquet(part) for part in parts], how="vertical_relaxed")
+
+
+def applied(folder: Path, table: pl.DataFrame) -> Applied:
+    """The corrections that apply to the rows of a notes folder."""
+    return Applied.to(table, Corrections.of(folder).all())
 
 
 def _ids(folder: Path) -> tuple[str, ...]:

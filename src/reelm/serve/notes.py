@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from reelm import files
 from reelm.data.tables import read_notes
+from reelm.provenance import provenance_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Notes:
     answers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Answer fields by video id; several prompts are merged."""
     provenance: Sequence[Mapping[str, Any]] = ()
-    """Where the answers come from, one entry per notes folder; see `provenance_of`."""
+    """Where the answers come from, one entry per notes folder; see `reelm.provenance`."""
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Where the answers of single videos come from, which are in no notes folder."""
 
@@ -30,7 +30,8 @@ class Notes:
 
 
 def load_notes(folders: Sequence[Path]) -> Notes:
-    """The answers of several notes folders, merged by video; later folders win.
+    """The answers of several notes folders, merged by video: later folders win. What people
+    corrected before now is taken in.
 
     Raises:
         BadData: a folder is not finished.
@@ -41,31 +42,6 @@ def load_notes(folders: Sequence[Path]) -> Notes:
         for video, answer in zip(table["video_id"], table["answer"], strict=True):
             answers.setdefault(video, {}).update(fields_of(answer))
     return Notes(answers, [provenance_of(folder) for folder in folders])
-
-
-def provenance_of(folder: Path) -> dict[str, Any]:
-    """What may be told of how a notes folder came about: no addresses, no local paths.
-
-    prompt, version, question; backend, model, weights, decoding; view, notes (the folder's name),
-    finished_at (seconds UTC), package. None where the manifest does not say.
-    """
-    facts = files.manifest(folder)
-    settings, inputs = facts.get("settings", {}), facts.get("inputs", {})
-    prompt, backend = settings.get("prompt", {}), inputs.get("backend", {})
-    model = backend.get("model")
-    return {
-        "prompt": prompt.get("name") or folder.name.rpartition("-")[0] or folder.name,
-        "version": prompt.get("version"),
-        "question": prompt.get("question"),
-        "backend": backend.get("backend"),
-        "model": PurePath(model).name if model and PurePath(model).is_absolute() else model,
-        "weights": backend.get("weights"),
-        "decoding": backend.get("decoding"),
-        "view": settings.get("view"),
-        "notes": folder.name,
-        "finished_at": facts.get("finished_at"),
-        "package": facts.get("package"),
-    }
 
 
 def fields_of(answer: str | None) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from reelm.data.tables import Catalog, read_features, read_notes
 from reelm.encode import EncodeConfig, encode
 from reelm.encoders.base import Encoder
 from reelm.errors import MediaError, ReelmError
-from reelm.serve.notes import fields_of, provenance_of
+from reelm.provenance import provenance_of
+from reelm.serve.notes import fields_of
 
 LOADING = threading.Lock()
 """Loaders of checkpoints change what is global in torch while they work: one at a time."""

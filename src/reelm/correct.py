@@ -1,0 +1,199 @@
+"""Verb: put right what a model said of a video, and keep it.
+
+A correction is checked as the model's answer would be. Corrected notes can be written out as
+material to tune a model on.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reelm import files, prompts
+from reelm.backends.base import show
+from reelm.backends.blocks.schema import faults
+from reelm.data.corrections import FOLDER, Correction, Corrections, merged
+from reelm.errors import BadData, ConfigError, MediaError, nearest
+from reelm.media.views import Picture
+from reelm.prompts.base import Prompt
+from reelm.provenance import row_of, save, seen
+
+
+def correct(
+    notes: Path,
+    video: str,
+    values: Mapping[str, str],
+    author: str,
+    why: str = "",
+    expected: str | None = None,
+) -> Correction:
+    """Keep a new version of a note; see `data.corrections` for when it applies.
+
+    Args:
+        notes: a finished notes folder `work/notes/<prompt>-<key>` that has a row for the video.
+        values: new values by field, as a person writes them: words for words, JSON for all else.
+        author: whose correction it is.
+        expected: key of the version that its author saw; None if that does not matter.
+
+    Raises:
+        BadData: the folder has no note about the video.
+        ConfigError: a field or value that the question does not allow, or no change at all.
+        StaleFolder: somebody else corrected the note since its author looked.
+    """
+    if not author.strip():
+        raise ConfigError("a correction needs an author: --author NAME")
+    row, store = row_of(notes, video), Corrections.of(notes)
+    prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
+    history = store.history(video, row.get("sha256"))
+    before = current(row, history, prompt)
+    given = {name: value_of(prompt, name, text) for name, text in values.items()}
+    changed = {n: v for n, v in given.items() if n not in before or before[n] != v}
+    if not changed:
+        raise ConfigError(f"{video}: nothing was changed; the note says that already.")
+    answer = {n: (before | changed)[n] for n in fields_of(prompt) if n in before | changed}
+    _check(prompt, answer, video)
+    about = {"prompt_version": prompt.version, "author": author.strip(), "time": 0.0}
+    made = Correction(
+        video, row.get("sha256"), changed, answer, **about, why=why.strip(), notes=notes.name
+    )
+    return store.add(made, expected)
+
+
+def current(
+    row: Mapping[str, Any], history: Sequence[Correction], prompt: type[Prompt]
+) -> dict[str, Any]:
+    """The fields of a note as they are read now; none if it failed and nobody corrected it."""
+    text = merged(row["answer"], history, prompt.version) if history else row["answer"]
+    return json.loads(text) if text else {}
+
+
+def fields_of(prompt: type[Prompt]) -> dict[str, dict[str, Any]]:
+    """Schema of each field of a prompt's answer. People are not bound to a model's words."""
+    return prompt.schema(None)["properties"]
+
+
+def value_of(prompt: type[Prompt], name: str, text: str) -> Any:
+    """The value that a person wrote for a field.
+
+    Raises:
+        ConfigError: there is no such field, or the text is not JSON where it has to be.
+    """
+    fields = fields_of(prompt)
+    if name not in fields:
+        raise ConfigError(
+            f"{prompt.name} has no field {name!r}.{nearest(name, fields)} "
+            f"Fields: {', '.join(fields)}."
+        )
+    if fields[name].get("type", "string") == "string":
+        return text.strip()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        kind = fields[name]["type"]
+        raise ConfigError(f"{name}: write it as JSON of type {kind}; {text!r} is not.") from error
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to."""
+
+    path: Path
+    rows: int
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Video id to why its row is missing."""
+
+
+def export(work: Path, out: Path, prompt: str | None = None) -> Exported:
+    """Write corrected notes as lines to tune a model on, pictures beside them in `<stem>_frames/`.
+
+    A line has `messages` (the question with a place for each picture, then the corrected answer),
+    `images` (paths of the pictures, as seen from the file's folder), `prompt`, `video_id`,
+    `sha256`, `author` and `time`. Only the last version of each note is written.
+
+    Args:
+        prompt: only corrections of this one.
+
+    Raises:
+        BadData: there are no corrections.
+    """
+    found = sorted((work / FOLDER).glob(f"{prompt or '*'}.jsonl"))
+    last = {
+        (path.stem, one.subject): one
+        for path in found
+        for one in Corrections(work, path.stem).all()
+    }
+    if not last:
+        raise BadData(f"{work / FOLDER}: no corrections yet. Make some with `reelm look --edit`.")
+    lines, left_out = [], {}
+    for (name, _), made in last.items():
+        try:
+            lines.append(_row(work, out, name, made))
+        except (BadData, MediaError) as error:
+            left_out[made.video_id] = str(error)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    files.write_text(out, text)
+    return Exported(out, len(lines), left_out)
+
+
+def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
+    """A line of an export, its pictures written.
+
+    Raises:
+        BadData: the notes or the file are gone.
+        MediaError: the file can no longer be decoded.
+    """
+    notes = _notes_of(work, name, made)
+    row, prompt = row_of(notes, made.video_id), prompts.find(name)
+    history = Corrections.of(notes).history(made.video_id, made.sha256)
+    answer = current(row, history, prompt)
+    pictures = _pictures(notes, made, work)
+    folder = out.parent / f"{out.stem}_frames"
+    paths = save(pictures, folder, f"{(made.sha256 or made.key)[:16]}-")
+    question = files.manifest(notes)["settings"]["prompt"]["question"]
+    content = [
+        {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": part}
+        for part in show(pictures, question)
+    ]
+    said = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    return {
+        "messages": [
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": [{"type": "text", "text": said}]},
+        ],
+        "images": [str(path.relative_to(out.parent)) for path in paths],
+        "prompt": name,
+        "video_id": made.video_id,
+        "sha256": made.sha256,
+        "author": made.author,
+        "time": made.time,
+    }
+
+
+def _pictures(notes: Path, made: Correction, work: Path) -> list[Picture]:
+    if not made.sha256:
+        return []
+    (shown,) = seen(notes, [made.video_id], work)
+    if isinstance(shown, MediaError):
+        raise shown
+    return shown
+
+
+def _notes_of(work: Path, prompt: str, made: Correction) -> Path:
+    """The notes that were corrected, or else the newest to the same prompt."""
+    folder = work / "notes" / made.notes
+    whole = bool(made.notes) and files.finished(folder)
+    return folder if whole else files.latest(work / "notes", f"{prompt}-*")
+
+
+def _check(prompt: type[Prompt], answer: Mapping[str, Any], video: str) -> None:
+    wrong = faults(dict(answer), prompt.schema(None), prompt.name)
+    if not wrong:
+        try:
+            prompt.model_validate(answer)
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    if wrong:
+        raise ConfigError(f"{video} cannot be corrected like this: {'; '.join(wrong)}.")
