@@ -12,6 +12,7 @@ BACKENDS = {
     "openai_http": "reelm.backends.openai_http:OpenAIHTTP",  # vLLM, SGLang, Ollama, llama.cpp …
     "pocket": "reelm.backends.pocket:Pocket",  # the tiny LLaVA that comes with the package
     "transformers": "reelm.backends.transformers:Transformers",  # any LLaVA-type checkpoint
+    "vllm": "reelm.backends.vllm:VLLM",  # the same on a CUDA device, by vLLM's engine
 }
 
 

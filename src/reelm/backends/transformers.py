@@ -5,9 +5,8 @@ Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, for the 
 """
 
 import inspect
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -16,16 +15,15 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from reelm import files
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
-from reelm.backends.blocks import decode
+from reelm.backends.blocks import decode, together
+from reelm.backends.blocks.checkpoint import about_folder, weights_hash
 from reelm.backends.blocks.grammar import Grammars
 from reelm.backends.blocks.prepare import Inputs
 from reelm.errors import BackendError
 from reelm.media.views import View
 
 T = TypeVar("T")
-ABOUT = "reelm.json"
 BAD = (ValueError, TypeError, IndexError, KeyError, AttributeError, OSError)
 """What processors raise over requests that they cannot take."""
 
@@ -43,6 +41,10 @@ class TransformersConfig(BackendConfig):
     """Precision; auto is float32 on the processor and the checkpoint's own elsewhere."""
     batch: PositiveInt = 32
     """Most requests that are answered together; halved where memory does not suffice."""
+    batch_tokens: PositiveInt = 65536
+    """Most tokens of a batch, answers and padding counted; requests of like length meet."""
+    share: bool = True
+    """Watch once where several requests begin with the same pictures."""
     skip_forced: bool = True
     """Do not ask the model for tokens that the grammar leaves no choice about."""
 
@@ -63,7 +65,7 @@ class Transformers(Backend):
         self.device = _device(config.device)
         self.model = _model(config, self.device)
         self.inputs = Inputs(load_processor(config.model, config.revision))
-        about = _about(config.model)
+        about = about_folder(config.model)
         self.view = View.of(about.get("view") or {})
         known = about.get("vocabulary")
         self.vocabulary = {k: tuple(v) for k, v in known.items()} if known else None
@@ -73,17 +75,25 @@ class Transformers(Backend):
         )
         self._takes = set(inspect.signature(self.model.forward).parameters)
         self._counted = not hasattr(self.model.base_model, "get_rope_index")
+        self._image = getattr(self.model.config, "image_token_id", None)
+        # a prompt that sees itself from both sides (token_type_ids) cannot be read in two parts
+        self._shares = (
+            config.share
+            and self._counted
+            and self._image is not None
+            and "token_type_ids" not in self._takes
+        )
         self._identity: dict[str, Any] | None = None
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
-        return self._batched(list(requests), self._answer)
+        return self._batched(requests, list(requests), self._answer)
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
     ) -> list[list[float] | Failure]:
         """See Backend.choose. Each prompt is read once, whatever the number of its choices."""
         pairs = list(zip(requests, choices, strict=True))
-        return self._batched(pairs, self._choose)
+        return self._batched(requests, pairs, self._choose)
 
     def identity(self) -> dict[str, Any]:
         if self._identity is None:
@@ -107,12 +117,24 @@ class Transformers(Backend):
     def phrase(self, prompt: str) -> str | None:
         return self._phrases.get(prompt)
 
-    def _batched(self, asked: list[Any], call: Callable[[list[Any]], list[T]]) -> list[T | Failure]:
-        size = self.config.batch
-        done: list[T | Failure] = []
-        for start in range(0, len(asked), size):
-            done += self._halving(asked[start : start + size], call)
-        return done
+    def _batched(
+        self, requests: Sequence[Request], asked: list[Any], call: Callable[[list[Any]], list[T]]
+    ) -> list[T | Failure]:
+        """What `call` makes of `asked`, one for each request, in the order asked."""
+        lengths = [self._length(request) for request in requests]
+        done: dict[int, T | Failure] = {}
+        for places in together.batches(
+            together.sights(requests), lengths, self.config.batch, self.config.batch_tokens
+        ):
+            made = self._halving([asked[n] for n in places], call)
+            done.update(zip(places, made, strict=True))
+        return [done[n] for n in range(len(asked))]
+
+    def _length(self, request: Request) -> int:
+        try:
+            return self.inputs.length(request) + request.max_tokens
+        except BAD:  # found out again, and told, when it is asked
+            return self.config.batch_tokens
 
     def _halving(self, asked: list[Any], call: Callable[[list[Any]], list[T]]) -> list[T | Failure]:
         """If a batch fails, its halves are tried, until the bad request stands alone."""
@@ -132,15 +154,15 @@ class Transformers(Backend):
             decode.Row(self._grammars.matcher(r.schema) if r.schema else None, r.max_tokens)
             for r in requests
         ]
-        inputs = self._ready(requests)
+        state = self._start(requests)
+        read = state.lengths
         decode.generate(
-            decode.State(self.model, inputs, counted=self._counted),
+            state,
             rows,
             self._ends(),
             pad=self.inputs.pad,
             skip_forced=self.config.skip_forced,
         )
-        read = inputs["attention_mask"].sum(-1).tolist()
         seconds = (time.perf_counter() - start) / len(requests)
         return [
             self._said(request, row, tokens, seconds)
@@ -160,24 +182,48 @@ class Transformers(Backend):
         tokens = [[self.inputs.tokens(text) for text in choices] for _, choices in pairs]
         if any(not choice for given in tokens for choice in given):
             raise ValueError("a choice is empty")
-        state = decode.State(
-            self.model, self._ready([request for request, _ in pairs]), counted=self._counted
-        )
+        state = self._start([request for request, _ in pairs])
         return decode.choices(state, tokens, pad=self.inputs.pad, batch=self.config.batch)
 
-    def _ready(self, requests: Sequence[Request]) -> dict[str, Tensor]:
-        """The batch on the model's device.
+    def _start(self, requests: Sequence[Request]) -> decode.State:
+        """The prompts, read. What several begin with is read once and its cache is shared out."""
+        groups = together.sights(requests) if self._shares else []
+        ids = self.inputs.short_way(requests) if 0 < len(groups) < len(requests) else None
+        if ids is None:
+            made = self._ready(self.inputs(requests), requests)
+            return decode.State(self.model, made, counted=self._counted)
+        heads = [together.common([ids[n] for n in group]) for group in groups]
+        rows = {n: row for row, group in enumerate(groups) for n in group}
+        tails = [ids[n][heads[rows[n]] :] for n in range(len(ids))]
+        if any(self._image in tail for tail in tails):
+            made = self._ready(self.inputs(requests), requests)
+            return decode.State(self.model, made, counted=self._counted)
+        self._fits(max(map(len, ids)), requests)
+        begun = [ids[group[0]][:head] for group, head in zip(groups, heads, strict=True)]
+        made = self.inputs.short(begun, [requests[group[0]] for group in groups])
+        state = decode.State(self.model, self._ready(made, requests), counted=self._counted)
+        state.keep([rows[n] for n in range(len(ids))])
+        state.feed(tails, self.inputs.pad)
+        return state
+
+    def _ready(
+        self, inputs: Mapping[str, Tensor], requests: Sequence[Request]
+    ) -> dict[str, Tensor]:
+        """What of the inputs the model takes, on its device.
 
         Raises:
             ValueError: a prompt and its answer are longer than the model can read.
         """
-        made = {k: v for k, v in self.inputs(requests).items() if k in self._takes}
-        length = made["attention_mask"].sum(-1).max() + max(r.max_tokens for r in requests)
+        made = {k: v for k, v in inputs.items() if k in self._takes}
+        self._fits(int(made["attention_mask"].sum(-1).max()), requests)
+        floats = {k: v.to(self.model.dtype) for k, v in made.items() if v.is_floating_point()}
+        return {k: v.to(self.device) for k, v in (made | floats).items()}
+
+    def _fits(self, prompt: int, requests: Sequence[Request]) -> None:
+        length = prompt + max(r.max_tokens for r in requests)
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if longest and length > longest:
             raise ValueError(f"prompt and answer take {length} tokens; the model reads {longest}")
-        floats = {k: v.to(self.model.dtype) for k, v in made.items() if v.is_floating_point()}
-        return {k: v.to(self.device) for k, v in (made | floats).items()}
 
     def _ends(self) -> frozenset[int]:
         known = self.model.generation_config.eos_token_id
@@ -207,13 +253,6 @@ def load_processor(model: str, revision: str | None = None) -> Any:
             "processor", f"{model}: has no chat template, so its turns are not known."
         )
     return processor
-
-
-def weights_hash(folder: Path) -> str:
-    """Twelve hex digits over the files of a checkpoint that can change its answers."""
-    known = (".safetensors", ".json", ".jinja", ".model", ".txt", ".bin")
-    facts = {p.name: files.sha256(p) for p in sorted(folder.iterdir()) if p.suffix in known}
-    return files.digest(json.dumps(facts).encode())
 
 
 @contextmanager
@@ -265,13 +304,3 @@ def _device(asked: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _about(model: str) -> dict[str, Any]:
-    path = Path(model) / ABOUT
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BackendError("model", f"{path}: is not JSON: {error}") from error

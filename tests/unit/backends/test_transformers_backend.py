@@ -122,7 +122,7 @@ def test_models_that_count_places_themselves_go_in_step(backend):
     said = []
     for counted in (True, False):
         row = decode.Row(backend._grammars.matcher(FACTS), 60)
-        inputs = backend._ready([ask(3, FACTS)])
+        inputs = backend._ready(backend.inputs([ask(3, FACTS)]), [ask(3, FACTS)])
         with torch.inference_mode():
             state = decode.State(backend.model, inputs, counted=counted)
             decode.generate(state, [row], frozenset(), pad=0, skip_forced=False)

@@ -56,6 +56,11 @@ class State:
         position = (self._mask.cumsum(-1) - 1).clamp(min=0)
         self.logits = self._read(dict(inputs), position)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens read so far of each row, padding left out."""
+        return self._mask.sum(-1).tolist()
+
     def feed(self, chunks: Sequence[Sequence[int]], pad: int) -> None:
         """Go on by at least one token in each row; `logits` then follow the last."""
         width = max(map(len, chunks))

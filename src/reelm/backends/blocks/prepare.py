@@ -30,6 +30,7 @@ class Inputs:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.pad: int = self.tokenizer.pad_token_id
         self._known: dict[Any, list[int] | None] = {}
+        self._lengths: dict[Any, int] = {}
         self._tables: dict[int, np.ndarray | None] = {}
 
     def __call__(self, requests: Sequence[Request]) -> dict[str, Tensor]:
@@ -38,12 +39,34 @@ class Inputs:
         Raises:
             ValueError, TypeError: a request holds what the processor cannot take.
         """
+        ids = self.short_way(requests)
+        return self._processed(requests) if ids is None else self.short(ids, requests)
+
+    def short_way(self, requests: Sequence[Request]) -> list[list[int]] | None:
+        """Tokens of each request, pictures' places among them; None if one needs the processor."""
         ids = [self._short_way(request) for request in requests]
-        if any(one is None for one in ids):
-            return self._processed(requests)
-        return self._padded([one for one in ids if one is not None]) | {
-            "pixel_values": self._looked_up(requests)
-        }
+        known = [one for one in ids if one is not None]
+        return known if len(known) == len(ids) else None
+
+    def short(self, ids: Sequence[Sequence[int]], requests: Sequence[Request]) -> dict[str, Tensor]:
+        """Input tensors of these tokens and of the requests' pictures, for the short way alone."""
+        return self._padded(ids) | {"pixel_values": self._looked_up(requests)}
+
+    def length(self, request: Request) -> int:
+        """Tokens of one prompt. For the processor's way it is learned once for each layout.
+
+        Raises:
+            ValueError, TypeError: the request holds what the processor cannot take.
+        """
+        ids = self._short_way(request)
+        if ids is not None:
+            return len(ids)
+        layout = tuple(p if isinstance(p, str) else p.pixels.shape for p in request.parts)
+        if layout not in self._lengths:
+            while len(self._lengths) >= KNOWN:
+                self._lengths.pop(next(iter(self._lengths)))
+            self._lengths[layout] = self._processed([request])["input_ids"].shape[-1]
+        return self._lengths[layout]
 
     def text(self, request: Request) -> str:
         """The request as one turn of the chat template, pictures as placeholders."""
