@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from reelm import __version__, asked, config
+from reelm import __version__, asked, config, note_commands
 from reelm.errors import ReelmError
+from reelm.options import CatalogOption, FeaturesOption, NotesOption, Set, SettingsFile, Work
 from reelm.sections import SECTIONS, settings_class
 from reelm.serve.commands import keys
 
@@ -23,18 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(keys, name="keys")
-
-Work = Annotated[Path, typer.Option(help="Folder that all stages write into.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, as section.key=value; repeatable.")
-]
-CatalogOption = Annotated[
-    Path | None, typer.Option(help="Catalogue folder; the newest one if not given.")
-]
-FeaturesOption = Annotated[
-    list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
-]
+app.add_typer(note_commands.commands)
 
 
 def main() -> None:
@@ -127,9 +117,7 @@ def encode(
     input: Annotated[
         str | None, typer.Option(help="What text encoders read: title, notes, title+notes …")
     ] = None,
-    notes: Annotated[
-        Path | None, typer.Option(help="Notes folder; the newest one if not given.")
-    ] = None,
+    notes: NotesOption = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -280,25 +268,6 @@ def search(
     folder = verb.search(found.read(), model, raw, chosen, work, found)
     typer.echo(verb.summary(folder))
     _made(folder)
-
-
-@app.command()
-def look(
-    notes: Annotated[
-        Path | None, typer.Option(help="Notes folder; the newest one if not given.")
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Videos on the page.")] = 60,
-    out: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
-    catalog: CatalogOption = None,
-    work: Work = Path("work"),
-) -> None:
-    """Write a page of what was seen of each video and what was said about it."""
-    from reelm import files
-    from reelm import look as verb
-
-    if notes is None and (work / "notes").is_dir():
-        notes = files.latest(work / "notes")
-    _made(verb.look(asked.catalog(catalog, work), notes, out or work / "look.html", limit=limit))
 
 
 @app.command()

@@ -19,7 +19,7 @@ from reelm.data.corrections import FOLDER, Correction, Corrections, merged
 from reelm.errors import BadData, ConfigError, MediaError, nearest
 from reelm.media.views import Picture
 from reelm.prompts.base import Prompt
-from reelm.provenance import row_of, save, seen
+from reelm.provenance import row_of, save, seen_one
 
 
 def correct(
@@ -96,6 +96,17 @@ def value_of(prompt: type[Prompt], name: str, text: str) -> Any:
         raise ConfigError(f"{name}: write it as JSON of type {kind}; {text!r} is not.") from error
 
 
+def corrections(work: Path, prompt: str | None = None) -> list[tuple[str, Correction]]:
+    """All corrections with the names of their prompts, in the order they were made.
+
+    Args:
+        prompt: only those of this one.
+    """
+    found = sorted((work / FOLDER).glob(f"{prompt or '*'}.jsonl"))
+    made = [(path.stem, one) for path in found for one in Corrections(work, path.stem).all()]
+    return sorted(made, key=lambda pair: pair[1].time)
+
+
 @dataclass(frozen=True)
 class Exported:
     """What an export came to."""
@@ -119,12 +130,7 @@ def export(work: Path, out: Path, prompt: str | None = None) -> Exported:
     Raises:
         BadData: there are no corrections.
     """
-    found = sorted((work / FOLDER).glob(f"{prompt or '*'}.jsonl"))
-    last = {
-        (path.stem, one.subject): one
-        for path in found
-        for one in Corrections(work, path.stem).all()
-    }
+    last = {(name, made.subject): made for name, made in corrections(work, prompt)}
     if not last:
         raise BadData(f"{work / FOLDER}: no corrections yet. Make some with `reelm look --edit`.")
     lines, left_out = [], {}
@@ -149,7 +155,7 @@ def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
     row, prompt = row_of(notes, made.video_id), prompts.find(name)
     history = Corrections.of(notes).history(made.video_id, made.sha256)
     answer = current(row, history, prompt)
-    pictures = _pictures(notes, made, work)
+    pictures = _pictures(notes, made)
     folder = out.parent / f"{out.stem}_frames"
     paths = save(pictures, folder, f"{(made.sha256 or made.key)[:16]}-")
     question = files.manifest(notes)["settings"]["prompt"]["question"]
@@ -172,13 +178,10 @@ def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
     }
 
 
-def _pictures(notes: Path, made: Correction, work: Path) -> list[Picture]:
+def _pictures(notes: Path, made: Correction) -> list[Picture]:
     if not made.sha256:
         return []
-    (shown,) = seen(notes, [made.video_id], work)
-    if isinstance(shown, MediaError):
-        raise shown
-    return shown
+    return seen_one(notes, made.video_id)
 
 
 def _notes_of(work: Path, prompt: str, made: Correction) -> Path:

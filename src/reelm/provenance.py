@@ -125,29 +125,29 @@ def shown_pictures(view: View) -> list[dict[str, Any]]:
     return told
 
 
-def seen(
-    notes: Path, names: Sequence[str], work: Path, catalog: Catalog | None = None
-) -> list[list[Picture] | MediaError]:
-    """The very pictures that the model was shown of some videos, in the order of `names`: from
-    the frame store, or decoded again as they were then.
+def seen_one(notes: Path, name: str, catalog: Catalog | None = None) -> list[Picture]:
+    """The very pictures that the model was shown for a note of `work/notes/…`: from the frame
+    store in `work/frames`, or decoded again as they were then.
 
     Args:
-        work: where the frame store lives.
         catalog: where the files are; the one that the notes were made from if None.
 
     Raises:
-        BadData: the catalogue does not know a video with the content that was shown.
+        BadData: no pictures were shown, or the catalogue does not know the content.
+        MediaError: the file cannot be decoded.
     """
     facts = files.manifest(notes)
     settings = facts.get("settings", {})
     view = View.of(settings.get("view") or {})
-    catalog = catalog or read_catalog(Path(facts["inputs"]["catalog"]))
-    there = {video.sha256: video for video in videos(catalog)}
-    wanted = [_file(there, row_of(notes, name), catalog) for name in names]
+    row = row_of(notes, name)
+    work = notes.resolve().parent.parent
+    video = _file(row, catalog or _catalog(Path(facts["inputs"]["catalog"]), work))
     how = {k: settings[k] for k in ("seconds", "memory_mb", "longest") if k in settings}
     with Decoder(work, view.moments, DecodeConfig(**how)) as decoder:
-        decoded = decoder(wanted)
-    return [one if isinstance(one, MediaError) else pictures(view, *one) for one in decoded]
+        (decoded,) = decoder([video])
+    if isinstance(decoded, MediaError):
+        raise decoded
+    return pictures(view, *decoded)
 
 
 def save(shown: Sequence[Picture], folder: Path, stem: str = "") -> list[Path]:
@@ -161,16 +161,24 @@ def save(shown: Sequence[Picture], folder: Path, stem: str = "") -> list[Path]:
     return paths
 
 
-def _file(there: Mapping[str, Video], row: Mapping[str, Any], catalog: Catalog) -> Video:
+def _catalog(told: Path, work: Path) -> Catalog:
+    """The catalogue that a manifest names, also if the work folder was moved since."""
+    moved = work / "catalog" / told.name
+    return read_catalog(moved if moved.is_dir() else told)
+
+
+def _file(row: Mapping[str, Any], catalog: Catalog) -> Video:
+    """The file with the content of a row."""
     sha = row.get("sha256")
     if not sha:
         raise BadData(f"{row['video_id']}: this note was made without pictures.")
-    if sha not in there:
+    found = [video for video in videos(catalog) if video.sha256 == sha]
+    if not found:
         raise BadData(
             f"{catalog.folder}: no usable file with the content that was shown of "
             f"{row['video_id']} (SHA-256 {sha}). Name the catalogue that has it with --catalog."
         )
-    return there[sha]
+    return found[0]
 
 
 def _schema(facts: Mapping[str, Any]) -> dict[str, Any] | str | None:

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -11,7 +12,7 @@ from reelm.backends.base import Failure
 from reelm.backends.fake import Fake
 from reelm.correct import correct, export
 from reelm.data.corrections import Corrections
-from reelm.data.tables import read_notes
+from reelm.data.tables import Catalog, read_notes
 from reelm.encode import EncodeConfig, encode
 from reelm.encoders.hashing import Hashing
 from reelm.errors import BadData, ConfigError, StaleFolder
@@ -142,7 +143,7 @@ def test_provenance_tells_all_that_was_shown(asked, catalog, tmp_path):
 
 def test_the_very_pictures_can_be_had_again(asked, catalog, tmp_path):
     folder, backend = asked
-    (shown,) = provenance.seen(folder, ["v000"], tmp_path)
+    shown = provenance.seen_one(folder, "v000")
     for one, other in zip(shown, backend.shown["v000"].pictures, strict=True):
         assert one.name == other.name and np.array_equal(one.pixels, other.pixels)
     paths = provenance.save(shown, tmp_path / "out")
@@ -150,9 +151,15 @@ def test_the_very_pictures_can_be_had_again(asked, catalog, tmp_path):
     assert np.array_equal(np.asarray(Image.open(paths[0])), shown[0].pixels)
 
 
-def test_ids_that_were_shown_are_told_of_users(tmp_path):
-    import polars as pl
+def test_pictures_of_a_content_that_is_gone_are_not_made_up(asked, catalog):
+    other = Catalog(
+        catalog.folder, catalog.videos.filter(pl.col("video_id") != "v000"), catalog.log
+    )
+    with pytest.raises(BadData, match=r"no usable file with the content.*--catalog"):
+        provenance.seen_one(asked[0], "v000", other)
 
+
+def test_ids_that_were_shown_are_told_of_users(tmp_path):
     folder = tmp_path / "notes" / "user_profile-aaa"
     folder.mkdir(parents=True)
     pl.DataFrame(

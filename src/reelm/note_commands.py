@@ -1,0 +1,150 @@
+"""Commands on notes that are there: look at them, correct them, tell where they come from and
+what they cost."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reelm import asked
+from reelm.errors import ConfigError
+from reelm.options import AsJson, CatalogOption, NotesOption, Set, SettingsFile, Work
+
+commands = typer.Typer()
+
+
+@commands.command()
+def look(
+    notes: NotesOption = None,
+    limit: Annotated[int, typer.Option(help="Videos on the page.")] = 60,
+    out: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Serve the page with a form per note instead.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Of the page with forms; 0 takes a free one.")] = 8001,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+) -> None:
+    """Write a page of what was seen of each video and what was said about it, or correct it."""
+    from reelm import editing, files
+    from reelm import look as verb
+
+    if notes is None and (work / "notes").is_dir():
+        notes = files.latest(work / "notes")
+    found = asked.catalog(catalog, work)
+    if edit:
+        gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)
+        editing.edit(gallery, port, lambda at: typer.echo(f"notes: {at}  (Ctrl-C stops)"))
+    else:
+        typer.echo(verb.look(found, notes, out or work / "look.html", limit=limit))
+
+
+@commands.command()
+def correct(
+    video: Annotated[str, typer.Argument(help="Id of the video, or of what a note is about.")],
+    sets: Annotated[list[str], typer.Option("--set", help="field=value; repeatable.")],
+    prompt: Annotated[str, typer.Option(help="Whose answer is corrected.")] = "attributes",
+    author: Annotated[
+        str | None, typer.Option(help="Who corrects; the name you are logged in with.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="A word for those who read it later.")] = "",
+    notes: NotesOption = None,
+    work: Work = Path("work"),
+) -> None:
+    """Keep a new version of a note; it wins over what models say of the same content."""
+    import getpass
+
+    from reelm import correct as verb
+    from reelm import files
+
+    folder = notes or files.latest(work / "notes", f"{prompt}-*")
+    values = asked.pairs(sets, "--set")
+    made = verb.correct(folder, video, values, author or getpass.getuser(), why)
+    typer.echo(f"{made.video_id}: {json.dumps(made.fields, ensure_ascii=False)}")
+    typer.echo(f"version {made.key}, replaces {made.replaces}")
+
+
+@commands.command()
+def corrections(
+    export: Annotated[
+        Path | None, typer.Option(help="File of lines to tune a model on; pictures beside it.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Only those of this prompt.")] = None,
+    work: Work = Path("work"),
+) -> None:
+    """List what people corrected, or write it out as material to tune a model on."""
+    from reelm import correct as verb
+
+    if export is None:
+        for name, made in verb.corrections(work, prompt):
+            fields = json.dumps(made.fields, ensure_ascii=False)
+            typer.echo(f"{name}  {made.video_id}  {made.author}  {fields}  {made.why}".rstrip())
+        return
+    done = verb.export(work, export, prompt)
+    for video, reason in done.left_out.items():
+        typer.echo(f"left out: {video}: {reason}", err=True)
+    typer.echo(f"{done.rows} rows, {len(done.left_out)} left out")
+    typer.echo(done.path)
+
+
+@commands.command()
+def provenance(
+    notes: Annotated[Path, typer.Argument(help="Notes folder.")],
+    name: Annotated[str, typer.Argument(help="Id of the video or the user.")],
+    frames: Annotated[
+        Path | None, typer.Option(help="Folder to write the pictures to that were shown.")
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Where the files are; that of the notes if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell all that was shown to a model for one note, how it was asked, and who corrected it."""
+    from reelm import provenance as verb
+    from reelm.data.tables import read_catalog
+
+    told = verb.provenance(notes, name)
+    typer.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else verb.as_text(told))
+    if frames:
+        where = read_catalog(catalog) if catalog else None
+        for path in verb.save(verb.seen_one(notes, name, where), frames):
+            typer.echo(path, err=as_json)
+
+
+@commands.command()
+def cost(
+    work: Annotated[Path, typer.Argument(help="Folder that stages wrote into.")] = Path("work"),
+    by: Annotated[
+        str, typer.Option(help="stage, note (means) or run (with its inputs).")
+    ] = "stage",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw runs by quality and cost: an .html or .png file.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Of the plot, as pool/metric@k.")] = "mixed/recall@10",
+    against: Annotated[
+        str, typer.Option(help="Of the plot: seconds, device_s, cpu_s, joules, money …")
+    ] = "seconds",
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Tell what stages, notes or runs cost: tokens, seconds, joules, and money by [rates]."""
+    from reelm import bill
+    from reelm.bill import page
+
+    rates = asked.section("rates", asked.raw(settings, sets))
+    if by not in bill.WAYS:
+        raise ConfigError(f"--by {by}: choose one of {', '.join(bill.WAYS)}")
+    entries = bill.WAYS[by](work, rates)
+    whole = bill.total(entries) if by == "stage" else None
+    typer.echo(_as_json(entries, whole, rates) if as_json else
+               bill.table(entries, rates.currency, whole))  # fmt: skip
+    if plot:
+        made = page.plot(work, bill.runs(work, rates), metric, against, rates.currency)
+        typer.echo(page.write(made, plot), err=as_json)
+
+
+def _as_json(entries: Any, whole: Any, rates: Any) -> str:
+    told = {"entries": [entry.as_json() for entry in entries], "rates": rates.model_dump()}
+    return json.dumps(told | ({"sum": whole.as_json()} if whole else {}), indent=2)
