@@ -1,6 +1,6 @@
 """Edges that were said and not watched: which of two videos a user would like better.
 
-Somebody who has read about a user gives them, as a rule a language model (`reelm.material`). They
+Somebody who has read about a user gives them, as a rule a language model (`reelm.dossiers`). They
 belong to training data: an edge that names somebody or something training knows nothing of is left
 out and counted.
 """

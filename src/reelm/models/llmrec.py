@@ -14,8 +14,8 @@ Departures: (the first nine are from the authors' code, 169f361, which they repa
 - gradients are clipped after they were found (train.clip); in the code before, to no effect;
 - every pair is met once in an epoch; the code draws users, and one pair of each;
 - weights are chosen on validation; the code stops on the test;
-- candidates of edges are without what the user watched in training (reelm.material);
-- edges weigh as much as whoever said them was sure; the small losses on side vectors are not pruned;
+- candidates of edges are without what the user watched in training (reelm.dossiers);
+- edges weigh as much as whoever said them was sure; losses on side vectors are not pruned;
 - users keep their own profile, and videos their own attributes, beside what comes back along the
   edges, so that profiles differ and videos nobody watched have vectors;
 - attributes of a kind are one table; frames and sound may be further ones, with the same weight.
