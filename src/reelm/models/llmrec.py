@@ -65,9 +65,9 @@ class LLMRecConfig(PairwiseConfig):
     """Feature tables of videos that are read, such as vectors of their notes."""
     profiles: tuple[str, ...] = ()
     """Tables of users' vectors that are read."""
-    attribute_weight: PositiveFloat = 0.1
+    attribute_weight: PositiveFloat = 0.5
     """Length of each attribute table's vectors in the sum that is scored; the code has .005."""
-    profile_weight: PositiveFloat = 0.1
+    profile_weight: PositiveFloat = 0.5
     """Length of each profile table's; the code has 2.8."""
     share: float = Field(default=0.1, ge=0, le=1)
     """Share of a batch's pairs beside which an edge of the same user is learned; 0: no edges."""
@@ -277,7 +277,8 @@ class LLMRec(Pairwise):
         config = self.config
         if config.prune == "none":
             return torch.ones_like(loss, dtype=torch.bool)
-        on = min(max(int(self.steps) - config.prune_after, 0) / max(config.prune_ramp, 1), 1.0)
+        past = int(self.steps) - config.prune_after
+        on = 0.0 if past < 0 else min(past / config.prune_ramp, 1.0) if config.prune_ramp else 1.0
         out = "highest" if config.prune == "highest" else "lowest"
         return losses.unpruned(loss, on * config.prune_rate, out)
 
