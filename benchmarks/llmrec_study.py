@@ -220,7 +220,7 @@ def prototypes(data: Dataset) -> Answers:
     for name, table in data.features.items():
         has = np.flatnonzero(data.has_feature[name])
         unit = torch.nn.functional.normalize(table[has], dim=1).numpy()
-        _, label = kmeans2(unit, CLUSTERS, minit="++", seed=0)
+        _, label = kmeans2(unit, CLUSTERS, minit="++", rng=np.random.default_rng(0))
         for row, cluster in zip(has, label, strict=True):
             found.setdefault(data.items[row], {})[name] = f"c{cluster}"
     return found

@@ -29,19 +29,18 @@ class PairBatch:
 
 
 @dataclass(frozen=True)
-class EdgeBatch:
+class EdgeBatch(PairBatch):
     """Pairs, and edges that were said of some of their users."""
 
-    pairs: PairBatch
-    user: Int[Tensor, "edges"]
+    owner: Int[Tensor, "edges"]
+    """The user of each edge."""
     liked: Int[Tensor, "edges"]
     disliked: Int[Tensor, "edges"]
     weight: Float[Tensor, "edges"]
 
     def to(self, device: torch.device) -> "EdgeBatch":
         """The same on another device."""
-        edges = (self.user, self.liked, self.disliked, self.weight)
-        return EdgeBatch(self.pairs.to(device), *(part.to(device) for part in edges))
+        return EdgeBatch(**{name: part.to(device) for name, part in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,8 @@ def with_edges(
     rows = having[torch.randperm(len(having), generator=rng).numpy()[:count]]
     place = torch.rand(count, generator=rng).numpy()
     edge = said.take(first[rows] + (place * (last - first)[rows]).astype(np.int64))
-    parts = (edge.user, edge.liked, edge.disliked, edge.weight)
-    return EdgeBatch(batch, *map(torch.from_numpy, parts))
+    parts = map(torch.from_numpy, (edge.user, edge.liked, edge.disliked, edge.weight))
+    return EdgeBatch(batch.user, batch.item, batch.negatives, *parts)
 
 
 def _unchosen(

@@ -24,7 +24,7 @@ Departures: (the first nine are from the authors' code, 169f361, which they repa
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -181,8 +181,9 @@ class LLMRec(Pairwise):
         for batch in pairs(data, size, each, rng):
             yield with_edges(batch, said, self.config.share, rng)
 
-    def loss(self, batch: EdgeBatch) -> dict[str, Float[Tensor, ""]]:
-        terms = self.base.loss_by(batch.pairs, partial(self._terms, batch))
+    def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
+        assert isinstance(batch, EdgeBatch)
+        terms = self.base.loss_by(batch, partial(self._terms, batch))
         self.steps += 1
         return terms
 
@@ -209,7 +210,7 @@ class LLMRec(Pairwise):
         users, items = self._fused(users, items, profiles, attributes)
         terms = self._compared(batch, users, items)
         if self.config.side_loss and attributes:
-            terms["side"] = self.config.side_loss * _told(batch.pairs, profiles, attributes)
+            terms["side"] = self.config.side_loss * _told(batch, profiles, attributes)
         if restored:
             terms["restore"] = self.config.restore * torch.stack(restored).sum()
         return terms
@@ -241,15 +242,15 @@ class LLMRec(Pairwise):
 
     def _compared(self, batch: EdgeBatch, users: Tensor, items: Tensor) -> dict[str, Tensor]:
         """The loss of pairs and that of edges, over the number of both that was not pruned."""
-        pair, config = batch.pairs, self.config
+        config = self.config
         edges = self._edge_losses(batch, users, items)
         if config.objective == "softmax":
             kept = self._stay(edges)
-            said = (edges * batch.weight * kept).sum() / len(pair.user)
-            return self.compared(pair, users, items) | {"said": said}
-        user = users[pair.user]
-        lead = (user * items[pair.item]).sum(1)[:, None]
-        rows = F.softplus((user[:, None] * items[pair.negatives]).sum(2) - lead).mean(1)
+            said = (edges * batch.weight * kept).sum() / len(batch.user)
+            return self.compared(batch, users, items) | {"said": said}
+        user = users[batch.user]
+        lead = (user * items[batch.item]).sum(1)[:, None]
+        rows = F.softplus((user[:, None] * items[batch.negatives]).sum(2) - lead).mean(1)
         everything = torch.cat([rows, edges])
         weight = torch.cat([torch.ones_like(rows), batch.weight])
         if config.prune_on == "all":
@@ -259,13 +260,13 @@ class LLMRec(Pairwise):
         share = weight * kept / (weight * kept).sum().clamp(min=1e-6)
         counted = everything * share
         terms = {"bpr": counted[: len(rows)].sum(), "said": counted[len(rows) :].sum()}
-        return terms | {"decay": self.decayed(pair)}
+        return terms | {"decay": self.decayed(batch)}
 
     def _edge_losses(
         self, batch: EdgeBatch, users: Tensor, items: Tensor
     ) -> Float[Tensor, "edges"]:
         """bpr of every edge, by scores as they are served."""
-        user, apart = users[batch.user], items[batch.liked] - items[batch.disliked]
+        user, apart = users[batch.owner], items[batch.liked] - items[batch.disliked]
         if self.config.objective == "softmax":
             user = F.normalize(user, dim=1) / self.config.temperature
             liked, disliked = (F.normalize(items[i], dim=1) for i in (batch.liked, batch.disliked))
@@ -283,7 +284,7 @@ class LLMRec(Pairwise):
         return losses.unpruned(loss, on * config.prune_rate, out)
 
 
-def base_config(given: LLMRecConfig) -> PairwiseConfig:
+def base_config(given: LLMRecConfig) -> Any:
     """The settings of the base.
 
     Raises:

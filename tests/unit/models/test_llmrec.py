@@ -111,16 +111,16 @@ def test_an_edge_raises_the_liked_above_the_disliked(two_tastes):
 
 def test_the_share_of_edges_in_a_batch(two_tastes):
     batch = first(built(two_tastes, share=0.25), two_tastes)
-    assert len(batch.user) == 6
+    assert len(batch.owner) == 6
     owners = set(two_tastes.preferences.user.tolist())
-    assert set(batch.user.tolist()) <= owners & set(batch.pairs.user.tolist())
+    assert set(batch.owner.tolist()) <= owners & set(batch.user.tolist())
 
 
 def test_without_edges_says_what_to_do(two_tastes):
     bare = two_tastes.with_preferences(circle_edges().head(0))
     with pytest.raises(MissingInput, match=r"with_preferences.*model\.share to 0"):
         first(built(bare), bare)
-    assert len(first(built(bare, share=0.0), bare).user) == 0
+    assert len(first(built(bare, share=0.0), bare).owner) == 0
 
 
 def test_edges_from_outside_training_are_an_error(two_tastes):
