@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from reelm.data.preferences import SCHEMA
 from reelm.data.tables import Features
 
 
@@ -24,3 +25,20 @@ def circle_features(videos: int = 12) -> Features:
     parity = np.arange(videos) % 2
     table = np.stack([np.cos(angle), np.sin(angle), 2.0 * parity, 2.0 - 2.0 * parity], axis=1)
     return Features("text", tuple(f"v{v}" for v in range(videos)), table.astype(np.float32))
+
+
+def circle_edges(users: int = 24, videos: int = 12, steps: int = 5) -> pl.DataFrame:
+    """Every user likes the next video of the circle better than one of the other half."""
+    rows = [
+        (f"u{u}", f"v{(u % 2 + 2 * (u // 2 + steps)) % videos}", f"v{(u + 1) % 2}", 1.0)
+        for u in range(users)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def circle_profiles(users: int = 24) -> Features:
+    """Which half of the videos each user likes, and where he is in the circle."""
+    angle = 2 * np.pi * (np.arange(users) // 2) / (users // 2)
+    parity = np.arange(users) % 2
+    table = np.stack([np.cos(angle), np.sin(angle), 2.0 * parity, 2.0 - 2.0 * parity], axis=1)
+    return Features("profile", tuple(f"u{u}" for u in range(users)), table.astype(np.float32))

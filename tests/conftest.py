@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from circle import circle_events, circle_features
+from circle import circle_edges, circle_events, circle_features, circle_profiles
 from reelm.data.dataset import Dataset
 
 torch.set_num_threads(1)  # small tensors: threads only get in each other's way
@@ -15,7 +15,8 @@ torch.set_num_threads(1)  # small tensors: threads only get in each other's way
 @pytest.fixture
 def two_tastes() -> Dataset:
     """24 users, 12 videos, five interactions each; see `circle_events`."""
-    return Dataset.build(circle_events(), [circle_features()])
+    data = Dataset.build(circle_events(), [circle_features()])
+    return data.with_profiles([circle_profiles()]).with_preferences(circle_edges())
 
 
 @pytest.fixture(scope="session")

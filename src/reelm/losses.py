@@ -7,7 +7,7 @@ computed in its lower precision, all else in that of the states.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -138,6 +138,32 @@ def bpr(
     ln 2 when all scores are equal. Source: Rendle et al. 2009, arXiv:1205.2618, section 4.1.
     """
     return F.softplus(negative - positive[:, None]).mean()
+
+
+def unpruned(
+    loss: Float[Tensor, "rows"], share: float, leave_out: Literal["highest", "lowest"]
+) -> Bool[Tensor, "rows"]:
+    """The rows that stay when a share of them is left out: those of the highest losses, which
+    noise is taken to have, or those of the lowest, which leaves the hard ones to be learned.
+
+    The number left out is rounded to the nearest one.
+    """
+    out = min(round(share * len(loss)), len(loss))
+    rows = loss.detach().topk(out, largest=leave_out == "highest", sorted=False).indices
+    return torch.ones_like(loss, dtype=torch.bool).index_fill_(0, rows, value=False)
+
+
+def restoration(
+    told: Float[Tensor, "rows raw"], true: Float[Tensor, "rows raw"], gamma: float = 2.0
+) -> Float[Tensor, ""]:
+    """(1 - cosine) to the power of gamma, mean over rows; 0 without rows.
+
+    Source: Hou et al. 2022, "GraphMAE", arXiv:2205.10803, equation 2.
+    """
+    if not len(told):
+        return told.sum()
+    apart = (1 - F.cosine_similarity(told, true, dim=1)).clamp(min=0)
+    return apart.pow(gamma).mean()
 
 
 def in_batch_softmax(

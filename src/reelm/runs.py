@@ -206,7 +206,8 @@ def save(
         safetensors.torch.save_file(tensors, tmp)
     values: dict[str, Mapping[str, Any]] = {"run": {"model": run.name, "version": VERSION}}
     values |= {name: section.model_dump(mode="json") for name, section in sections.items()}
-    values["features"] = facts.pop("features", {})
+    for sizes in ("features", "profiles"):
+        values[sizes] = facts.pop(sizes, {})
     files.write_text(folder / "config.toml", _toml(values))
     ids = pl.DataFrame({"video_id": pl.Series(run.items, dtype=pl.String), "count": run.counts})
     with files.atomic(folder / "ids.parquet") as tmp:
@@ -236,7 +237,7 @@ def load(folder: Path | str) -> Run:
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     items, users = tuple(ids["video_id"].to_list()), tuple(histories["user_id"].to_list())
     name = values["run"]["model"]
-    model = _model(name, values, _hollow(users, items, values.get("features", {})), folder)
+    model = _model(name, values, _hollow(users, items, values), folder)
     return Run(name, model, items, users, offsets, packed, folder, facts.get("key", ""), facts)
 
 
@@ -263,8 +264,9 @@ def _model(name: str, values: Mapping[str, Any], hollow: Dataset, folder: Path) 
     return model.eval()
 
 
-def _hollow(users: tuple[str, ...], items: tuple[str, ...], features: Mapping[str, int]) -> Dataset:
+def _hollow(users: tuple[str, ...], items: tuple[str, ...], values: Mapping[str, Any]) -> Dataset:
     """A dataset of the right sizes without a single interaction, to build a model on."""
+    features, profiles = values.get("features", {}), values.get("profiles", {})
     return Dataset(
         users,
         items,
@@ -274,6 +276,7 @@ def _hollow(users: tuple[str, ...], items: tuple[str, ...], features: Mapping[st
         value=np.zeros(0, np.float32),
         features={name: torch.zeros(1).expand(len(items), dim) for name, dim in features.items()},
         has_feature={name: np.zeros(len(items), bool) for name in features},
+        profiles={name: torch.zeros(1).expand(len(users), dim) for name, dim in profiles.items()},
     )
 
 

@@ -110,6 +110,7 @@ def carry_out(
         settings=settings,
         inputs=plan.inputs,
         features={k: v.shape[1] for k, v in split.train.features.items()},
+        profiles={k: v.shape[1] for k, v in split.train.profiles.items()},
         rows=len(split.train),
         failed=0,
         removed=dict(split.train.removed),

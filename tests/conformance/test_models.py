@@ -41,6 +41,23 @@ VARIANTS = {
         "": {},
         "softmax": {"objective": "softmax", "negatives": 8},
     },
+    "llmrec": {
+        "": {},
+        "profiles, pruned": {
+            "profiles": ("profile",),
+            "prune": "highest",
+            "prune_on": "all",
+            "prune_after": 1,
+            "prune_ramp": 2,
+            "base_settings": ("layers=2",),
+        },
+        "on mmssl": {
+            "base": "mmssl",
+            "base_settings": ('features=["text", "text"]', "heads=2"),
+            "objective": "softmax",
+            "profiles": ("profile",),
+        },
+    },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
     "vbpr": {"": {"content_dim": 2, "decay": 0.3}},  # wider, it learns by heart what it is given
     "popularity": {"": {}, "recent": {"half_life_s": 100.0}},

@@ -6,7 +6,7 @@ start at 1, row 0 is padding. Histories run from oldest to newest.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,12 +17,14 @@ from torch import Tensor
 
 from reelm.data import stored
 from reelm.data.packing import POSITIVE, SPLITS, DatasetConfig, Packed, pack
+from reelm.data.preferences import Preferences
 from reelm.data.tables import Catalog, Features
 from reelm.errors import BadData, MissingInput, UnknownUser
 
 __all__ = ["SPLITS", "Dataset", "DatasetConfig"]
 
 FIX = "reelm encode --encoder <name>"
+FIX_PROFILES = "Dataset.with_profiles(features), one vector per user id"
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,15 @@ class Dataset:
     has_feature: Mapping[str, Bool[np.ndarray, "items"]] = field(default_factory=dict)
     uploaded: Float64[np.ndarray, "items"] | None = None
     """Seconds since 1970, UTC; NaN where unknown."""
+    profiles: Mapping[str, Float[Tensor, "users dim"]] = field(default_factory=dict)
+    """Frozen vectors of users by name; users without one are zero."""
+    preferences: Preferences | None = None
+    """Edges that were said and not watched; None where nobody said any."""
     removed: Mapping[str, int] = field(default_factory=dict)
     """What the rules left out: `repeats` of the video just before it; `interactions`, `users`
-    and `videos` that had fewer interactions than `DatasetConfig` asks for; and, as
-    `features.<name>`, vectors with NaN or infinity, whose videos count as having none."""
+    and `videos` that had fewer interactions than `DatasetConfig` asks for; as `features.<name>`
+    and `profiles.<name>`, vectors with NaN or infinity, whose owners count as having none; and
+    `preferences` that name a user or a video without an interaction."""
 
     @staticmethod
     def build(
@@ -122,6 +129,32 @@ class Dataset:
             removed=packed.removed | broken,
         )
 
+    def with_preferences(self, edges: pl.DataFrame) -> "Dataset":
+        """The same with edges of `data.preferences.SCHEMA`, in place of those it had.
+
+        To be called on training data: edges of users and videos that have no interaction here are
+        left out and counted in `removed`.
+
+        Raises:
+            BadData: a column is missing, or a weight is not a positive number.
+        """
+        said = Preferences.of(edges, self.users, self.items)
+        kept = said.known(np.diff(self.offsets) > 0, self.counts > 0)
+        left = {"preferences": int((~kept).sum())} if not kept.all() else {}
+        removed = {k: v for k, v in self.removed.items() if k != "preferences"} | left
+        return replace(self, preferences=said.take(kept), removed=removed)
+
+    def with_profiles(self, features: Sequence[Features] | Mapping[str, Features]) -> "Dataset":
+        """The same with vectors of users, whose ids they bear; those of others are not read.
+
+        Raises:
+            BadData: two of them have one name.
+        """
+        tables, _, broken = _aligned(features, ("", *self.users))
+        left = {f"profiles.{name.partition('.')[2]}": count for name, count in broken.items()}
+        profiles = {name: table[1:] for name, table in tables.items()}
+        return replace(self, profiles=profiles, removed={**self.removed, **left})
+
     def __len__(self) -> int:
         """How many interactions there are."""
         return len(self.item)
@@ -150,6 +183,16 @@ class Dataset:
             raise MissingInput(needed_by, f"features.{name}", self.features, FIX)
         return self.features[name]
 
+    def profile(self, name: str, needed_by: str) -> Float[Tensor, "users dim"]:
+        """One table of frozen user vectors.
+
+        Raises:
+            MissingInput: the dataset has none of this name; says how to give it.
+        """
+        if name not in self.profiles:
+            raise MissingInput(needed_by, f"profiles.{name}", self.profiles, FIX_PROFILES)
+        return self.profiles[name]
+
     @cached_property
     def counts(self) -> Int64[np.ndarray, "items"]:
         """Interactions per item."""
@@ -168,9 +211,12 @@ class Dataset:
             seen.update("\0".join(ids).encode())
         for array in (self.offsets, self.item, self.time, self.value):
             seen.update(np.ascontiguousarray(array).data)
-        for name in sorted(self.features):
-            seen.update(name.encode())
-            seen.update(np.ascontiguousarray(self.features[name].numpy()).data)
+        for tables in (self.features, self.profiles):
+            for name in sorted(tables):
+                seen.update(name.encode())
+                seen.update(np.ascontiguousarray(tables[name].numpy()).data)
+        if self.preferences is not None:
+            seen.update(self.preferences.digest())
         return seen.hexdigest()[:12]
 
     @cached_property

@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int32, Int64
 from torch import Tensor
 
 from reelm.data.dataset import Dataset
+from reelm.data.preferences import Preferences
 
 REDRAWS = 10  # times an item that the user chose is drawn again
 
@@ -25,6 +26,21 @@ class PairBatch:
     def to(self, device: torch.device) -> "PairBatch":
         """The same on another device."""
         return PairBatch(self.user.to(device), self.item.to(device), self.negatives.to(device))
+
+
+@dataclass(frozen=True)
+class EdgeBatch(PairBatch):
+    """Pairs, and edges that were said of some of their users."""
+
+    owner: Int[Tensor, "edges"]
+    """The user of each edge."""
+    liked: Int[Tensor, "edges"]
+    disliked: Int[Tensor, "edges"]
+    weight: Float[Tensor, "edges"]
+
+    def to(self, device: torch.device) -> "EdgeBatch":
+        """The same on another device."""
+        return EdgeBatch(**{name: part.to(device) for name, part in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,22 @@ def pairs(
             torch.from_numpy(chosen.item[rows].astype(np.int64)),
             torch.from_numpy(_unchosen(chosen, seen, user, negatives, rng)),
         )
+
+
+def with_edges(
+    batch: PairBatch, said: Preferences, share: float, rng: torch.Generator
+) -> EdgeBatch:
+    """A batch with one edge each for `share` of its rows, or for all whose users have any if these
+    are fewer; rows, and the edge of a user who has several, are drawn by `rng`."""
+    user = batch.user.numpy()
+    first, last = (np.searchsorted(said.user, user, side=side) for side in ("left", "right"))
+    having = np.flatnonzero(last > first)
+    count = min(round(share * len(user)), len(having))
+    rows = having[torch.randperm(len(having), generator=rng).numpy()[:count]]
+    place = torch.rand(count, generator=rng).numpy()
+    edge = said.take(first[rows] + (place * (last - first)[rows]).astype(np.int64))
+    parts = map(torch.from_numpy, (edge.user, edge.liked, edge.disliked, edge.weight))
+    return EdgeBatch(batch.user, batch.item, batch.negatives, *parts)
 
 
 def _unchosen(

@@ -10,6 +10,7 @@ MODELS = {
     "freedom": "reelm.models.freedom:FREEDOM",  # that, and vectors smoothed over a content graph
     "item_knn": "reelm.models.item_knn:ItemKNN",  # items watched by the same people
     "lightgcn": "reelm.models.lightgcn:LightGCN",  # vectors smoothed along who chose what
+    "llmrec": "reelm.models.llmrec:LLMRec",  # a graph model, and what was said of users and videos
     "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history
     "mf": "reelm.models.mf:MF",  # a vector per user and item, ranked pair by pair
     "mmssl": "reelm.models.mmssl:MMSSL",  # a graph per kind of feature, a critic and a contrast

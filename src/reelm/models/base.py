@@ -29,7 +29,7 @@ class Recommender(nn.Module, ABC):
 
     def __init__(self, config: Any, data: Dataset) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.from_numpy(data.counts))
+        self.register_buffer("counts", torch.from_numpy(data.counts).clone())
 
     @classmethod
     def needs(cls, config: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, ItemGraph, alike, light_propagate
-from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
+from reelm.models.pairwise import Compare, Pairwise, PairwiseConfig, embedding
 
 
 class FREEDOMConfig(PairwiseConfig):
@@ -82,9 +82,9 @@ class FREEDOM(Pairwise):
         users, items = light_propagate(graph, self.user, known, self.config.layers)
         return users, items + near
 
-    def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
+    def loss_by(self, batch: PairBatch, compare: Compare) -> dict[str, Float[Tensor, ""]]:
         users, items = self.vectors()
-        terms = self.compared(batch, users, items)
+        terms = compare(users, items)
         if self.config.content_weight:
             shown = [self._shown(users, batch, m) for m in range(len(self.project))]
             terms["content"] = self.config.content_weight * torch.stack(shown).sum()

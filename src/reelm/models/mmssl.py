@@ -31,7 +31,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite, Rows, by_rows, light_propagate, product
-from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
+from reelm.models.pairwise import Compare, Pairwise, PairwiseConfig, embedding
 
 TILE = 1024  # users whose scores of all items are held at once while graphs are rebuilt
 
@@ -149,10 +149,10 @@ class MMSSL(Pairwise):
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         return self._views()[:2]
 
-    def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
+    def loss_by(self, batch: PairBatch, compare: Compare) -> dict[str, Float[Tensor, ""]]:
         self._age()
         users, items, shown, views = self._views()
-        terms = self.compared(batch, users, items)
+        terms = compare(users, items)
         if self.config.contrast:
             some = batch.user[: self.config.contrast_users]
             terms["contrast"] = self.config.contrast * self._contrast(

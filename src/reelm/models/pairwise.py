@@ -5,7 +5,8 @@ rest is here: a chosen item's dot product with the user should exceed that of dr
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,6 +21,9 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch, pairs
 from reelm.models.base import Retriever
 from reelm.models.blocks.dot import dot
+
+Compare = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Terms of a loss from vectors of all users and of all items."""
 
 
 class PairwiseConfig(Config):
@@ -75,8 +79,12 @@ class Pairwise(Retriever):
         return pairs(data, size, each, rng)
 
     def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
-        users, items = self.vectors()
-        return self.compared(batch, users, items)
+        return self.loss_by(batch, partial(self.compared, batch))
+
+    def loss_by(self, batch: PairBatch, compare: Compare) -> dict[str, Float[Tensor, ""]]:
+        """Whatever `compare` makes of the vectors, and the model's own further terms: a model that
+        builds on this one compares vectors of its own."""
+        return compare(*self.vectors())
 
     def compared(
         self, batch: PairBatch, users: Tensor, items: Tensor
@@ -93,8 +101,12 @@ class Pairwise(Retriever):
             user, item = F.normalize(user, dim=1) / heat, F.normalize(item, dim=1)
             against = F.normalize(items[drawn], dim=1)
             loss = losses.shared_softmax(user, item, against, (batch.item, drawn))
+        return {config.objective: loss, "decay": self.decayed(batch)}
+
+    def decayed(self, batch: PairBatch) -> Float[Tensor, ""]:
+        """`decay` times half the squared length of what the batch uses, by pair."""
         squares = torch.stack([part.pow(2).sum() for part in self.learned(batch)]).sum()
-        return {config.objective: loss, "decay": config.decay * squares / (2 * len(batch.user))}
+        return self.config.decay * squares / (2 * len(batch.user))
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 PROMPTS = {
     "attributes": "reelm.prompts.attributes:Attributes",
     "caption": "reelm.prompts.caption:Caption",
+    "details": "reelm.prompts.details:Details",  # of a video, in closed words
+    "preference_edges": "reelm.prompts.preference_edges:PreferenceEdges",  # about users' notes
+    "user_profile": "reelm.prompts.user_profile:UserProfile",  # likewise
 }
 
 

@@ -11,6 +11,8 @@ from reelm.errors import UnknownName
 from reelm.prompts import PROMPTS
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
+from reelm.prompts.details import Details
+from reelm.prompts.user_profile import UserProfile
 from reelm.world.clips import sample_clip, sentence
 from reelm.world.vocabulary import ATTRIBUTES
 
@@ -72,6 +74,26 @@ def test_a_closed_vocabulary_becomes_enums():
 def test_a_caption_reads_as_itself():
     assert Caption.as_text({"caption": " A cat. "}) == "A cat."
     assert Caption.as_text({}) == ""
+
+
+def test_details_leave_out_what_says_nothing():
+    answer = {"scene": "street", "action": "a dog runs", "mood": "happy", "pace": "fast",
+              "sound": "none", "on_screen_text": "WOW", "safety": "fine", "language": "other",
+              "confidence": "high"}  # fmt: skip
+    assert faults(answer, Details.schema()) == []
+    assert "not one of" in faults(answer | {"safety": "ok"}, Details.schema())[0]
+    assert Details.as_text(answer) == "a dog runs, street, happy mood, fast pace, text says WOW."
+
+
+def test_a_profile_reads_without_what_is_disliked():
+    answer = {"likes": ["cats", "rain"], "dislikes": ["dogs"], "summary": "Calm clips."}
+    assert faults(answer, UserProfile.schema()) == []
+    assert UserProfile.as_text(answer) == "likes cats, rain. Calm clips."
+
+
+def test_a_profile_asks_nothing_about_who_somebody_is():
+    assert "no age, gender" in UserProfile.ask()
+    assert not {"age", "gender", "country"} & set(UserProfile.model_fields)
 
 
 def test_an_unknown_prompt_is_told_with_the_nearest():

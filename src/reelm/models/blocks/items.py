@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
@@ -96,8 +96,13 @@ def standardised(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "ite
     Raises:
         MissingInput: the dataset was loaded without it.
     """
-    table = data.feature(name, needed_by)
-    has = torch.from_numpy(data.has_feature[name])
+    return scaled(data.feature(name, needed_by), torch.from_numpy(data.has_feature[name]))
+
+
+def scaled(
+    table: Float[Tensor, "rows raw"], has: Bool[Tensor, "rows"]
+) -> Float[Tensor, "rows raw"]:
+    """`standardised` of any table, whose rows `has` names; the others stay zero."""
     if not has.any():
         return torch.zeros_like(table)
     known = table[has]

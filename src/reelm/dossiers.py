@@ -1,0 +1,182 @@
+"""What a model is given to read about a user, and what it makes of that: profiles and edges.
+
+A dossier holds lines of notes, never frames, and remembers which videos it shows. Only the training
+part of a split is read: what a user watched in it, and candidates that others watched in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+
+from reelm.backends.base import Failure, Request
+from reelm.data.batches import padded
+from reelm.data.dataset import Dataset
+from reelm.data.preferences import SCHEMA
+from reelm.data.split import Split
+from reelm.errors import BadData, ConfigError
+from reelm.prompts.preference_edges import LETTERS, PreferenceEdges
+from reelm.prompts.user_profile import UserProfile
+from reelm.runs import Run
+from reelm.tallies import CANDIDATE, WATCHED, Answers, line
+
+MOST = 20  # watched videos whose notes are shown, the newest
+TOP = 10  # candidates of an edge
+TILE = 512  # users whose scores of all items are held at once
+
+Choose = Callable[[Sequence[Request], Sequence[Sequence[str]]], list[list[float] | Failure]]
+"""`Backend.choose`, or `tallies.choose`."""
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """A request about one user."""
+
+    user: str
+    request: Request
+    watched: tuple[str, ...]
+    """Ids of the videos whose notes are shown as watched, oldest first."""
+    candidates: tuple[str, ...] = ()
+    """Ids of the videos that the letters stand for, in their order."""
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Every video that the request says anything of."""
+        return frozenset(self.watched) | frozenset(self.candidates)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What came of asking for edges."""
+
+    table: pl.DataFrame
+    """Columns of `data.preferences.SCHEMA`."""
+    disagreed: int
+    """Users whose answer changed with the order of the candidates; they have no edge."""
+    failed: int
+    """Users of whom the model gave no answer."""
+
+
+def profile_dossiers(split: Split, answers: Answers, most: int = MOST) -> list[Dossier]:
+    """One for each user with notes about what he watched in training, for prompt user_profile.
+
+    Args:
+        answers: what a model said of videos, by their ids.
+        most: watched videos that are shown; the newest.
+    """
+    found = []
+    for user, watched in _watched(split.train, answers, most):
+        text = "\n".join([*_history(watched, answers), "", UserProfile.ask()])
+        schema, tokens = UserProfile.schema(), UserProfile.max_tokens
+        found.append(Dossier(user, Request(user, (text,), schema, tokens), watched))
+    return found
+
+
+def edge_dossiers(
+    split: Split, base: Run, answers: Answers, most: int = MOST, top: int = TOP
+) -> list[tuple[Dossier, Dossier]]:
+    """Two for each user, for prompt preference_edges, with the candidates in opposite orders.
+
+    Args:
+        base: a run of the same training data, whose best videos for a user are the candidates.
+
+    Users without notes, or with fewer than two candidates that have any, are left out.
+
+    Raises:
+        BadData: the run was trained on other data.
+        ConfigError: there are not as many letters as candidates.
+    """
+    if not 2 <= top <= len(LETTERS):
+        raise ConfigError(f"candidates: {top}; there must be 2 to {len(LETTERS)}.")
+    best = candidates(base, split.train, top)
+    found = []
+    for user, watched in _watched(split.train, answers, most):
+        named = (split.train.items[item] for item in best[split.train.row(user)] if item)
+        shown = tuple(video for video in named if line(answers.get(video, {})))
+        if len(shown) > 1:
+            two = (_edge_dossier(user, watched, order, answers) for order in (shown, shown[::-1]))
+            found.append(tuple(two))
+    return found
+
+
+def candidates(base: Run, train: Dataset, top: int = TOP) -> Int[np.ndarray, "users top"]:
+    """The items of training that each user would be shown first, without those he watched in it;
+    0 where there are no more.
+
+    Raises:
+        BadData: the run was trained on other data.
+    """
+    same = (base.users, base.items) == (train.users, train.items)
+    if not same or not np.array_equal(base.item, train.item):
+        raise BadData(
+            "candidates: the base run was not trained on this training data, so it may know what "
+            "was held out. Train it on the same split."
+        )
+    found = []
+    with torch.inference_mode():
+        for at in range(0, len(train.users), TILE):
+            rows = np.arange(at, min(at + TILE, len(train.users)))
+            shown = padded(train.item, train.offsets[rows], train.offsets[rows + 1])
+            scores = base.model.score(torch.from_numpy(rows), shown).clone()
+            scores.scatter_(1, shown, -torch.inf)
+            scores[:, torch.from_numpy(train.counts == 0)] = -torch.inf
+            most = scores.topk(min(top, scores.shape[1]), dim=1)
+            found.append(most.indices.masked_fill(most.values == -torch.inf, 0).numpy())
+    return np.concatenate(found)
+
+
+def edges(dossiers: Sequence[tuple[Dossier, Dossier]], choose: Choose) -> Edges:
+    """Ask which candidate each user likes best, in both orders, and keep what both agree on.
+
+    The most and the least probable one make an edge; it weighs what lies between their
+    probabilities, mean of both orders.
+    """
+    flat = [one for both in dossiers for one in both]
+    said = choose([d.request for d in flat], [LETTERS[: len(d.candidates)] for d in flat])
+    rows, disagreed, failed = [], 0, 0
+    for place, (one, _) in enumerate(dossiers):
+        first, second = said[2 * place : 2 * place + 2]
+        if isinstance(first, Failure) or isinstance(second, Failure):
+            failed += 1
+            continue
+        chance = np.exp([_normal(first), _normal(second[::-1])])  # in the order of the first
+        best, worst = chance.argmax(1), chance.argmin(1)
+        weight = float(chance[:, best[0]].mean() - chance[:, worst[0]].mean())
+        if best[0] != best[1] or worst[0] != worst[1] or weight <= 0:
+            disagreed += 1
+            continue
+        rows.append((one.user, one.candidates[best[0]], one.candidates[worst[0]], weight))
+    return Edges(pl.DataFrame(rows, schema=SCHEMA, orient="row"), disagreed, failed)
+
+
+def _edge_dossier(
+    user: str, watched: tuple[str, ...], shown: tuple[str, ...], answers: Answers
+) -> Dossier:
+    named = zip(LETTERS, shown, strict=False)
+    lines = [f"{letter}{CANDIDATE}{line(answers[video])}" for letter, video in named]
+    text = "\n".join([*_history(watched, answers), "", *lines, "", PreferenceEdges.ask()])
+    tokens = PreferenceEdges.max_tokens
+    return Dossier(user, Request(user, (text,), None, tokens), watched, shown)
+
+
+def _watched(train: Dataset, answers: Answers, most: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each user's newest videos of which anything was said, oldest first; users with none are
+    passed over."""
+    for row, user in enumerate(train.users):
+        newest = dict.fromkeys(train.items[item] for item in train.history(row)[::-1])
+        told = [video for video in newest if line(answers.get(video, {}))][:most]
+        if told:
+            yield user, tuple(told[::-1])
+
+
+def _history(watched: Sequence[str], answers: Answers) -> list[str]:
+    return [f"{WATCHED}{line(answers[video])}" for video in watched]
+
+
+def _normal(log_chance: Sequence[float]) -> np.ndarray:
+    """The same as log-probabilities among the choices alone."""
+    values = np.array(log_chance)
+    return values - np.logaddexp.reduce(values)

@@ -1,0 +1,113 @@
+"""Reading by counting: no language model, only how often values come in somebody's notes.
+
+It answers the same questions from the same lines as a language model would, with nothing learned:
+where none that reads is at hand, and as the control that one must beat. A line of notes is written
+and read here, so that both sides agree on it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from reelm.backends.base import Failure, Request
+from reelm.data.dataset import Dataset
+from reelm.data.tables import Features
+
+SILENT = ("", "none", "unknown", "null", "n/a", "other")
+LONGEST = 40  # characters; longer values are free text that no two videos share
+SMOOTHING = 2.0
+"""Videos' worth of doubt beside those that were watched."""
+WATCHED, CANDIDATE = "- ", ") "
+"""How a line about a watched video begins, and what follows the letter of a candidate."""
+
+Answers = Mapping[str, Mapping[str, Any]]
+"""What a model said of videos: fields by video id."""
+Value = tuple[str, str]
+"""A field and its value."""
+
+
+def values(answer: Mapping[str, Any]) -> list[Value]:
+    """Short values of an answer that say something, lowercase."""
+    short = ((field, str(value or "").strip().lower()) for field, value in answer.items())
+    return [(f, v) for f, v in short if v not in SILENT and len(v) <= LONGEST]
+
+
+def line(answer: Mapping[str, Any]) -> str:
+    """An answer in a line, such as `subject: cat; scene: city`; nothing in it can end the line."""
+    plain = ((f, " ".join(v.replace(";", ",").split())) for f, v in values(answer))
+    return "; ".join(f"{field}: {value}" for field, value in plain)
+
+
+def read(text: str) -> list[Value]:
+    """The values of such a line."""
+    parts = (part.partition(": ") for part in text.split("; "))
+    return [(field.strip(), value.strip()) for field, colon, value in parts if colon]
+
+
+def choose(
+    requests: Sequence[Request], choices: Sequence[Sequence[str]]
+) -> list[list[float] | Failure]:
+    """As `Backend.choose`, for requests of `reelm.dossiers` about candidates by letters."""
+    return [_chosen(request, some) for request, some in zip(requests, choices, strict=True)]
+
+
+def log_odds(
+    watched: Iterable[Iterable[Value]], usual: Mapping[Value, float]
+) -> dict[Value, float]:
+    """How much more often each value comes in watched videos than usual: log of the ratio, pulled
+    to 0 by SMOOTHING videos.
+
+    Args:
+        usual: share of all videos that have the value, above 0.
+    """
+    rows = [set(one) for one in watched]
+    seen, size = Counter(value for row in rows for value in row), len(rows)
+    return {
+        value: float(np.log((seen[value] + SMOOTHING * p) / ((size + SMOOTHING) * p)))
+        for value, p in usual.items()
+    }
+
+
+def tallied(data: Dataset, answers: Answers, name: str = "tallied") -> tuple[Features, Features]:
+    """Vectors of videos, a column for each value that two of them share, 1 where they have it; and
+    of users, in the same columns, the log-odds of what they watched.
+
+    Args:
+        data: training data; nothing else is counted as watched.
+    """
+    said = {video: set(values(answers[video])) for video in data.items[1:] if video in answers}
+    held = Counter(value for row in said.values() for value in row)
+    columns = [value for value, count in sorted(held.items()) if count > 1]
+    usual = {value: held[value] / len(said) for value in columns}
+    videos = np.array(
+        [[value in row for value in columns] for row in said.values()], np.float32
+    ).reshape(len(said), len(columns))
+    users = np.zeros((len(data.users), len(columns)), np.float32)
+    for row in range(len(data.users)):
+        watched = [said.get(data.items[item], set()) for item in data.history(row)]
+        if any(watched):
+            odds = log_odds(filter(None, watched), usual)
+            users[row] = [odds[value] for value in columns]
+    return Features(name, tuple(said), videos), Features(name, data.users, users)
+
+
+def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
+    """Log-probabilities by the sum of log-odds of a candidate's values."""
+    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
+    watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
+    shown = {
+        one[0]: read(one[1 + len(CANDIDATE) :]) for one in lines if one[1:].startswith(CANDIDATE)
+    }
+    missing = [choice for choice in choices if choice not in shown]
+    if missing:
+        return Failure("bad_request", f"no line says what the candidate {missing[0]!r} is")
+    fields: dict[str, set[str]] = {}
+    for field, value in (pair for row in (*watched, *shown.values()) for pair in row):
+        fields.setdefault(field, set()).add(value)
+    usual = {(f, v): 1 / len(some) for f, some in fields.items() for v in some}
+    odds = log_odds(watched, usual)
+    scores = [sum(odds[value] for value in set(shown[choice])) for choice in choices]
+    return log_softmax(np.array(scores)).tolist()
