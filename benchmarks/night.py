@@ -1,4 +1,4 @@
-"""A night of annotation: a thousand files, some broken, and a process that is killed again and again.
+"""A night of annotation: a thousand files, some broken, and a process killed again and again.
 
     [REELM_DATA=...] python benchmarks/night.py [--items 1000] [--kills 20] [--work work/night]
 
@@ -180,7 +180,26 @@ def watched(process: subprocess.Popen[str]) -> list[int]:
     return taken
 
 
-def left_over(work: Path) -> int:
+def doomed(process: subprocess.Popen[str], log: Path, rng: random.Random, usual_s: float) -> bool:
+    """Wait for the moment to kill; True if the process ended before.
+
+    Half of the moments are any, the others shortly after the model was asked something, when most
+    can be lost.
+    """
+    before, end = log.stat().st_size if log.exists() else 0, time.monotonic() + 60
+    soon = rng.random() < 0.5
+    while soon and time.monotonic() < end and process.poll() is None:
+        if log.exists() and log.stat().st_size > before:
+            break
+        time.sleep(0.01)
+    try:
+        process.wait(timeout=rng.uniform(0, 1.5) if soon else rng.uniform(3, 3 + 2 * usual_s))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def left_over() -> int:
     """Processes of an earlier start that still run."""
     count = 0
     for one in psutil.process_iter(["cmdline"]):
@@ -210,13 +229,11 @@ def main() -> None:
     rng, kills = random.Random(7), 0
     while kills < asked.kills:
         process = start(asked, wild)
-        try:
-            process.wait(timeout=rng.uniform(3.0, 3.0 + 2.2 * took / asked.kills))
+        if doomed(process, wild / "asked.txt", rng, took / asked.kills):
             break  # it was done before it was to be killed
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
     process = start(asked, wild)
     out, _ = process.communicate()
     one, other = read_notes(told), read_notes(Path(out.strip()))
@@ -239,7 +256,7 @@ def main() -> None:
             "failures_without_kind": other.filter(
                 pl.col("answer").is_null() & pl.col("error_kind").is_null()
             ).height,
-            "left_over_processes": left_over(wild),
+            "left_over_processes": left_over(),
             "seconds": round(took, 1),
             "peak_mb_first_half": round(max(memory[:half]) / 2**20),
             "peak_mb_second_half": round(max(memory[half:]) / 2**20),
