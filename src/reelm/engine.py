@@ -20,6 +20,7 @@ from pydantic import PositiveFloat, PositiveInt
 from reelm.config import Config
 from reelm.cost import Cost, Ledger, Meter, progress
 from reelm.data.tables import Catalog
+from reelm.energy import Energy
 from reelm.errors import MediaError, StaleFolder
 from reelm.media.guard import Guard
 from reelm.media.store import FrameStore
@@ -148,6 +149,9 @@ class Spent:
     cpu_s: float
     device_s: float
     """Wall time that the model was busy."""
+    joules: float | None = None
+    """Of the chips named in `joules_of`; None where none can be read."""
+    joules_of: str = ""
 
 
 Parts = Sequence[tuple[int, Sequence[T]]]
@@ -193,7 +197,7 @@ def here(stage: Worker[T, L, M], parts: Parts[T]) -> Generator[tuple[int, M, Spe
     with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
         coming = [pool.submit(stage.load, tasks) for _, tasks in parts[:1]]
         for at, (number, _) in enumerate(parts):
-            meter = Meter()
+            meter = Meter(Energy())
             loaded = coming.pop().result()
             coming = [pool.submit(stage.load, tasks) for _, tasks in parts[at + 1 : at + 2]]
             busy = Meter()
@@ -208,8 +212,11 @@ def _done(stage: Stage[T, L, M], number: int) -> bool:
 def _cost(number: int, device: str, facts: dict[str, Any], spent: Spent) -> Cost:
     """A line of the ledger: what the part cost one of the folders it was done for."""
     share = facts.pop("share", 1.0)
-    seconds = {name: round(value * share, 4) for name, value in asdict(spent).items()}
-    return Cost(number, device=device, **facts, **seconds)
+    amounts = {
+        name: round(value * share, 4) if isinstance(value, float) else value
+        for name, value in asdict(spent).items()
+    }
+    return Cost(number, device=device, **facts, **amounts)
 
 
 def _note_lost(

@@ -168,6 +168,7 @@ class _Plan:
         files.finish(
             self.folder, stage="annotate", version=VERSION, key=self._key,
             settings=self._settings, inputs=self._inputs | {"catalog": str(catalog)},
+            schema=self.question.schema,
             seconds=cost["seconds"], cost=cost, **self._sheet.outcome(),
         )  # fmt: skip
 
