@@ -44,6 +44,12 @@ def _pocket(folders):
     return Pocket(folder=tiny_llava.save(folders.mktemp("pocket"))), nothing
 
 
+def _vllm(folders):
+    pytest.importorskip("vllm", reason="vLLM is not installed: it needs a CUDA device")
+    kind = backends.find("vllm")
+    return kind(kind.Config(model=str(tiny_llava.save(folders.mktemp("vllm"))))), nothing
+
+
 def _openai_http(_):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Speaking)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

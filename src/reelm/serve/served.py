@@ -33,8 +33,8 @@ class Parts:
     notes: Notes = field(default_factory=Notes)
     store: Store = field(default_factory=Store)
     config: EngineConfig | None = None
-    makers: Mapping[str, str] = field(default_factory=dict)
-    """What made the vectors of each of the run's features; see `watching.Maker`."""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """What made the vectors of each of the run's features; see `watching.Recipe`."""
     scales: Mapping[str, Scale] = field(default_factory=dict)
     """What was done to each of them before the model read it."""
 
@@ -50,7 +50,7 @@ class Parts:
     def _vectors(self, upload: Upload) -> dict[str, list[float]]:
         """The upload's vectors by feature, as far as they were made as the run's were."""
         made = upload.vectors
-        return {n: list(made[how]) for n, how in self.makers.items() if how in made}
+        return {n: list(made[how]) for n, how in self.recipes.items() if how in made}
 
     def _catalog(self, ready: list[Upload]) -> Catalog | None:
         if not ready:

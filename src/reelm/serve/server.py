@@ -27,7 +27,7 @@ from reelm.serve.served import Parts, Served
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
 from reelm.serve.uploads import UploadConfig, Uploads
-from reelm.serve.watching import Maker, Watcher
+from reelm.serve.watching import Recipe, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +63,15 @@ def open_parts(
         BadData: a folder is not finished, or the store is not one.
     """
     loaded, table = runs.load(run), read_catalog(catalog) if catalog else None
-    makers, scales = {}, {}
+    recipes, scales = {}, {}
     for name in features_of(loaded):
         folder = (features or {}).get(name)
         if folder is not None:
-            makers[name] = Maker.of(folder).name
+            recipes[name] = Recipe.of(folder).name
             scale = Scale.of(read_features(folder, name), loaded)
             scales |= {name: scale} if scale else {}
     kept = store or Store(store_of(run))
-    return Parts(loaded, table, load_notes(notes), kept, config, makers, scales)
+    return Parts(loaded, table, load_notes(notes), kept, config, recipes, scales)
 
 
 def open_engine(
@@ -105,8 +105,8 @@ def open_uploads(served: Served, config: UploadConfig | None = None) -> Uploads 
         found = sources.load(run) if run and (run / sources.NAME).is_file() else None
         if found is None or served.parts is None:
             return Watcher(folder)
-        makers = [Maker.of(found.features[name]) for name in served.parts.makers]
-        return Watcher(folder, makers, found.notes)
+        recipes = [Recipe.of(found.features[name]) for name in served.parts.recipes]
+        return Watcher(folder, recipes, found.notes)
 
     return Uploads(served, folder, watcher, config)
 

@@ -31,7 +31,7 @@ PROMPT, BACKEND = "attributes", "pocket"
 
 
 @dataclass(frozen=True)
-class Maker:
+class Recipe:
     """How the vectors of one feature were made."""
 
     encoder: Mapping[str, Any]
@@ -40,11 +40,11 @@ class Maker:
     """What an encoder of text read."""
 
     @staticmethod
-    def of(folder: Path) -> "Maker":
+    def of(folder: Path) -> "Recipe":
         """From the manifest of a features folder."""
         facts = files.manifest(folder)
         said = facts.get("inputs", {}).get("encoder", {})
-        return Maker(said, facts.get("settings", {}).get("input"))
+        return Recipe(said, facts.get("settings", {}).get("input"))
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class Watched:
     answer: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By `Maker.name`."""
+    """By `Recipe.name`."""
     missing: tuple[str, ...] = ()
     """What could not be made, and why."""
 
@@ -68,15 +68,15 @@ class Watcher:
     """Keeps the model and the encoders in memory between videos; used by one thread."""
 
     def __init__(
-        self, work: Path, makers: Sequence[Maker] = (), notes: Sequence[Path] = ()
+        self, work: Path, recipes: Sequence[Recipe] = (), notes: Sequence[Path] = ()
     ) -> None:
         """
         Args:
             work: folder for what the verbs leave.
-            makers: how the run's features were made.
+            recipes: how the run's features were made.
             notes: the run's notes folders; the last one says who watches.
         """
-        self._work, self._makers = work, makers
+        self._work, self._recipes = work, recipes
         self._asked = files.manifest(notes[-1]) if notes else {}
         self._encoders: dict[str, Encoder] = {}
         self._backend: Backend | None = None
@@ -86,8 +86,8 @@ class Watcher:
         try:
             with LOADING:
                 self._backend = self._backend or self._speaker()
-                for maker in self._makers:
-                    self._encoders.setdefault(maker.name, _encoder(maker))
+                for recipe in self._recipes:
+                    self._encoders.setdefault(recipe.name, _encoder(recipe))
         except Exception as error:  # noqa: BLE001 - it is tried again, and told, with each video
             log.warning("new videos may be watched in part only: %s", error)
 
@@ -103,10 +103,10 @@ class Watcher:
         missing: list[str] = []
         folder, answer = self._notes(catalog, missing)
         vectors = {}
-        for maker in self._makers:
-            vector = self._vector(maker, catalog, folder, missing)
+        for recipe in self._recipes:
+            vector = self._vector(recipe, catalog, folder, missing)
             if vector is not None:
-                vectors[maker.name] = vector
+                vectors[recipe.name] = vector
         told = provenance_of(folder) if folder and answer else {}
         return Watched(answer, told, vectors, tuple(missing))
 
@@ -146,38 +146,38 @@ class Watcher:
         return backends.find(BACKEND)()
 
     def _vector(
-        self, maker: Maker, catalog: Catalog, notes: Path | None, missing: list[str]
+        self, recipe: Recipe, catalog: Catalog, notes: Path | None, missing: list[str]
     ) -> list[float] | None:
-        name = str(maker.encoder.get("encoder"))
+        name = str(recipe.encoder.get("encoder"))
         try:
             with LOADING:
-                if maker.name not in self._encoders:
-                    self._encoders[maker.name] = _encoder(maker)
-            config = EncodeConfig(input=maker.input) if maker.input else EncodeConfig()
-            encoder = self._encoders[maker.name]
+                if recipe.name not in self._encoders:
+                    self._encoders[recipe.name] = _encoder(recipe)
+            config = EncodeConfig(input=recipe.input) if recipe.input else EncodeConfig()
+            encoder = self._encoders[recipe.name]
             found = read_features(encode(catalog, encoder, config, self._work, notes))
         except ReelmError as error:
             missing.append(f"{name}: {error}")
             return None
         if not len(found.ids):
-            missing.append(f"{name}: nothing to read ({maker.input or 'the file'})")
+            missing.append(f"{name}: nothing to read ({recipe.input or 'the file'})")
             return None
         return [float(x) for x in found.vectors[0]]
 
 
-def _encoder(maker: Maker) -> Encoder:
+def _encoder(recipe: Recipe) -> Encoder:
     """The encoder of that identity.
 
     Raises:
         ReelmError: it cannot be had here, or it is not the same any more.
     """
-    name = str(maker.encoder.get("encoder"))
+    name = str(recipe.encoder.get("encoder"))
     kind: Any = encoders.find(name)
     try:
-        made = kind(_settings(kind.Config, maker.encoder))
+        made = kind(_settings(kind.Config, recipe.encoder))
     except ValueError as error:
         raise MediaError(name, "cannot be set up again", str(error).partition("\n")[0]) from error
-    if made.identity() != maker.encoder:
+    if made.identity() != recipe.encoder:
         raise MediaError(name, "is not what made the run's vectors", "its weights differ")
     return made
 
