@@ -15,7 +15,8 @@ from pydantic import PositiveInt
 
 from reelm import files
 from reelm.backends.base import Answer, Failure, Request
-from reelm.backends.blocks.chat import ChatConfig, body, checked, content, read
+from reelm.backends.blocks.chat import ChatConfig, body, content, read
+from reelm.backends.blocks.schema import tidy
 from reelm.errors import BadData
 
 URL = "/v1/chat/completions"
@@ -55,9 +56,7 @@ class Results:
     unreadable (lines that are no result)."""
 
 
-def write(
-    requests: Iterable[tuple[str, Request]], config: BatchConfig, folder: Path
-) -> Written:  # fmt: skip
+def write(requests: Iterable[tuple[str, Request]], config: BatchConfig, folder: Path) -> Written:
     """Write requests as `batch-00000.jsonl` and so on. Only one request is held in memory.
 
     Args:
@@ -191,7 +190,7 @@ def _outcome(told: Mapping[str, Any], request: Request) -> Answer | Failure:
     said = read(reply, request)
     if isinstance(said, Failure) or request.schema is None:
         return said
-    return checked(said, request.schema)
+    return tidy(said, request.schema)
 
 
 def _error(error: Any) -> Failure:

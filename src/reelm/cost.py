@@ -50,7 +50,7 @@ class Cost:
 class Ledger:
     """One line of JSON per part, appended once the part is in its place.
 
-    A part that is finished is never done again, so no part has two lines.
+    A part has one line, and one more for each time that its failures were asked again.
     """
 
     def __init__(self, folder: Path, repair: bool = True) -> None:

@@ -5,7 +5,6 @@ elsewhere cannot send corrections; the page runs no scripts and may be framed by
 """
 
 import secrets
-import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -19,6 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from reelm.correct import correct
 from reelm.errors import ConfigError, ReelmError, StaleFolder
 from reelm.look import Form, Gallery
+from reelm.serve.server import address_of, listening
 
 HOST = "127.0.0.1"
 HOSTS = [HOST, "localhost"]
@@ -74,14 +74,8 @@ def edit(gallery: Gallery, port: int, announce: Callable[[str], Any]) -> None:
         ConfigError: the port is taken, or there are no notes.
     """
     app = create_editor(gallery)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            told = f"cannot listen on {HOST} port {port}: {error}. Choose another --port."
-            raise ConfigError(told) from error
-        announce(f"http://{HOST}:{listener.getsockname()[1]}")
+    with listening(HOST, port) as listener:
+        announce(address_of(listener))
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, ws="none",
             lifespan="off",

@@ -4,12 +4,12 @@ A part is a file that appears whole or not at all. A stage that is killed goes o
 part that is missing. While one part is worked on, the next is read and decoded.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -93,13 +93,8 @@ class Decoder:
     def __enter__(self) -> "Decoder":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._guard.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._guard.__exit__()
 
     def __call__(self, wanted: Sequence[Video]) -> list[Decoded | MediaError]:
         """One entry for each video, in order; a file that cannot be decoded gives its error."""
@@ -200,9 +195,10 @@ def here(stage: Worker[T, L, M], parts: Parts[T]) -> Generator[tuple[int, M, Spe
             meter = Meter(Energy())
             loaded = coming.pop().result()
             coming = [pool.submit(stage.load, tasks) for _, tasks in parts[at + 1 : at + 2]]
-            busy = Meter()
+            ready = time.perf_counter()
             made = stage.make(loaded)
-            yield number, made, Spent(**meter.read(), device_s=busy.read()["seconds"])
+            busy = time.perf_counter() - ready
+            yield number, made, Spent(**meter.read(), device_s=busy)
 
 
 def _done(stage: Stage[T, L, M], number: int) -> bool:

@@ -54,7 +54,7 @@ class AnnotateConfig(DecodeConfig):
     """Ask again about what failed, also where a run was finished."""
 
 
-SAME = {"part", "seconds", "memory_mb", "longest"}  # settings that can change what is answered
+SAME = {"seconds", "memory_mb", "longest"}  # settings that can change what is answered
 
 
 def annotate(
@@ -90,10 +90,11 @@ def annotate_all(
     wanted = videos(catalog, config.limit)
     with _open(backend, prompts, config, work) as (speaker, hands):
         plans = [_Plan(prompt, speaker, wanted, config, work) for prompt in prompts]
-        if any(plan.unfinished(config.retry_failed) for plan in plans):
-            _fill(plans, speaker, wanted, config, work, hands)
-            for plan in plans:
-                plan.finish(catalog.folder)
+        left = [plan for plan in plans if plan.unfinished(config.retry_failed)]
+        if left:
+            _fill(left, speaker, wanted, config, work, hands)
+        for plan in left:
+            plan.finish(catalog.folder)
     return [plan.folder for plan in plans]
 
 
@@ -162,8 +163,7 @@ class _Plan:
 
     def finish(self, catalog: Path) -> None:
         """Write the manifest of a folder that was filled."""
-        if self._sheet is None:
-            return
+        assert self._sheet is not None, "it was not opened"
         cost = Ledger(self.folder).total()
         files.finish(
             self.folder, stage="annotate", version=VERSION, key=self._key,

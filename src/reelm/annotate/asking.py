@@ -5,10 +5,9 @@ request that the model cannot survive is found by halving, and fails alone. Whil
 model is closed, the asking waits.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from reelm.backends.base import Answer, Backend, Failure, Maker, Request, repair, show
 from reelm.backends.blocks.replicas import Replicas
-from reelm.backends.blocks.schema import read_json
+from reelm.backends.blocks.schema import tidy
 from reelm.engine import DecodeConfig, Decoder, Video
 from reelm.errors import BackendError, MediaError
 from reelm.media.views import pictures
@@ -189,14 +188,14 @@ def checked(request: Request, prompt: type[Prompt], said: Outcome) -> "Outcome |
     """The answer with its JSON in one form, or what is wrong with it."""
     if isinstance(said, Failure):
         return said
-    value = read_json(said.text, request.schema or {})
-    if isinstance(value, Failure):
-        return Invalid(request, said, value)
+    good = tidy(said, request.schema or {})
+    if isinstance(good, Failure):
+        return Invalid(request, said, good)
     try:
-        prompt.model_validate(value)
+        prompt.model_validate_json(good.text)
     except ValidationError as error:
         return Invalid(request, said, Failure("schema", str(error)[:400]))
-    return replace(said, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return good
 
 
 def halving(
@@ -226,12 +225,7 @@ def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:
         return second.why
     if isinstance(second, Failure):
         return second
-    return Answer(
-        second.text,
-        first.said.tokens_in + second.tokens_in,
-        first.said.tokens_out + second.tokens_out,
-        first.said.seconds + second.seconds,
-    )
+    return second.after(first.said)
 
 
 def _lost(said: Outcome) -> bool:

@@ -61,6 +61,15 @@ class Answer:
     tokens_out: int
     seconds: float
 
+    def after(self, first: "Answer") -> "Answer":
+        """This answer at the price of both: the first was not what was asked for."""
+        return Answer(
+            self.text,
+            first.tokens_in + self.tokens_in,
+            first.tokens_out + self.tokens_out,
+            first.seconds + self.seconds,
+        )
+
 
 @dataclass(frozen=True)
 class Failure:

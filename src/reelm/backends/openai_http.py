@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, repair
-from reelm.backends.blocks.chat import ChatConfig, body, checked, content, read
+from reelm.backends.blocks.chat import ChatConfig, body, content, read
 from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
+from reelm.backends.blocks.schema import tidy
 from reelm.media.views import View
 
 TOP = 20  # most probable tokens that servers tell at most
@@ -105,19 +106,13 @@ class OpenAIHTTP(Backend):
         first = self._ask(request)
         if isinstance(first, Failure) or request.schema is None:
             return first
-        good = checked(first, request.schema)
+        good = tidy(first, request.schema)
         if isinstance(good, Answer):
             return good
         second = self._ask(repair(request, first.text, good.message))
         if isinstance(second, Failure):
             return second
-        both = Answer(
-            second.text,
-            first.tokens_in + second.tokens_in,
-            first.tokens_out + second.tokens_out,
-            first.seconds + second.seconds,
-        )
-        return checked(both, request.schema)
+        return tidy(second.after(first), request.schema)
 
     def _ask(self, request: Request) -> Answer | Failure:
         start = time.perf_counter()

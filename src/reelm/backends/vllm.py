@@ -58,7 +58,7 @@ class VLLM(Backend):
         """
         self.config = config
         self._vllm = _library()
-        self._engine = self._started()
+        self._engine: Any = self._started()
         about = about_folder(config.model)
         self.view = View.of(about.get("view") or {})
         known = about.get("vocabulary")
@@ -136,6 +136,7 @@ class VLLM(Backend):
         except (RuntimeError, *BAD) as error:
             dead = type(error).__name__ in DEAD
             if dead:
+                self._engine = None  # its memory must be free before another can start
                 self._engine = self._started()
             if len(talks) <= 1:
                 kind = "crashed" if dead else "bad_request" if isinstance(error, BAD) else "model"

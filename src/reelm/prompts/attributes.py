@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from reelm.prompts.base import Prompt, Vocabulary, closed
+from reelm.prompts.base import Prompt, Vocabulary, choices, worded
 
 LONGEST = 40  # characters of a free value
 NOTHING = ("", "none", "unknown", "null", "n/a")
@@ -48,20 +48,11 @@ class Attributes(Prompt):
             "music the instrument, the tempo and the mood. Answer as JSON with the keys "
         )
         said += ", ".join(cls.model_fields) + "."
-        for name, values in (vocabulary or {}).items():
-            said += f" {name}: one of {', '.join(values)}."
-        return said
+        return said + choices(vocabulary or (), vocabulary)
 
     @classmethod
     def schema(cls, vocabulary: Vocabulary = None) -> dict[str, Any]:
-        known = vocabulary or {}
-        free = {"type": "string", "maxLength": LONGEST}
-        return closed(
-            {
-                name: {"type": "string", "enum": list(known[name])} if name in known else free
-                for name in cls.model_fields
-            }
-        )
+        return worded(cls.model_fields, vocabulary, LONGEST)
 
     @classmethod
     def as_text(cls, answer: Mapping[str, Any]) -> str:

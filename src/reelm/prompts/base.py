@@ -1,7 +1,7 @@
 """A question to a multimodal model, the shape of its answer, and how the answer reads as text."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -36,6 +36,23 @@ class Prompt(BaseModel):
     @abstractmethod
     def as_text(cls, answer: Mapping[str, Any]) -> str:
         """A sentence for text encoders. Missing and empty values are left out, never an error."""
+
+
+def worded(names: Iterable[str], words: Vocabulary, longest: int) -> dict[str, Any]:
+    """Schema of an object of texts: one of `words` where the field is named there, else free and
+    at most `longest` characters."""
+    free = {"type": "string", "maxLength": longest}
+    known = words or {}
+    return closed(
+        {name: {"type": "string", "enum": list(known[name])} if name in known else free
+         for name in names}
+    )  # fmt: skip
+
+
+def choices(names: Iterable[str], words: Vocabulary) -> str:
+    """The words of each field that has any, as the end of a question."""
+    known = words or {}
+    return "".join(f" {name}: one of {', '.join(known[name])}." for name in names if name in known)
 
 
 def closed(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

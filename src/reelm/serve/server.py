@@ -138,8 +138,8 @@ def serve(
         ConfigError: the host is public and there is no key, or the port is taken.
     """
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
-    with _listening(host, port, access.keys) as listener:
-        announce(_address(listener))
+    with listening(host, port, access.keys) as listener:
+        announce(address_of(listener))
         try:
             with _changing_on_hangup(served):
                 _server(served, access, host).run(sockets=[listener])
@@ -155,13 +155,13 @@ def running(of: Engine | Served, port: int = 0, access: Access | None = None) ->
         BackendError: the service did not start within a few seconds.
     """
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
-    with _listening("127.0.0.1", port, access.keys) as listener:
+    with listening("127.0.0.1", port, access.keys) as listener:
         server = _server(served, access, "127.0.0.1")
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             _wait(server)
-            yield _address(listener)
+            yield address_of(listener)
         finally:
             server.should_exit = True
             thread.join(2 * GRACE_S)
@@ -203,8 +203,12 @@ def _changing_on_hangup(served: Served) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(host: str, port: int, keys: Keys | None) -> Iterator[socket.socket]:
-    """A bound socket, so that a taken port is an error of ours, before anything is loaded."""
+def listening(host: str, port: int, keys: Keys | None = None) -> Iterator[socket.socket]:
+    """A bound socket, so that a taken port is an error of ours, before anything is loaded.
+
+    Raises:
+        ConfigError: the port is taken, or the host is public and there is no key.
+    """
     address = _allowed(host, keys)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -235,7 +239,8 @@ def _allowed(host: str, keys: Keys | None) -> ipaddress.IPv4Address | ipaddress.
     return address
 
 
-def _address(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
+    """Where a bound socket is reached."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -250,6 +250,16 @@ def test_several_questions_are_asked_on_one_watching(catalog, tmp_path, monkeypa
         assert files.manifest(folder)["cost"]["tokens_out"] == before["tokens_out"].sum()
 
 
+def test_a_question_that_comes_later_leaves_the_finished_folder_alone(catalog, tmp_path):
+    config = AnnotateConfig(part=8)
+    first = annotate(catalog, Tuned(), Attributes, config, tmp_path)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    backend = Tuned()
+    again, later = annotate_all(catalog, backend, [Attributes, Caption], config, tmp_path)
+    assert again == first and files.finished(later) and len(backend.requests) == 20
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+
+
 def test_a_catalogue_without_files_gives_an_empty_folder(tmp_path):
     bare = Catalog(tmp_path, pl.DataFrame({"video_id": ["a"]}), pl.DataFrame())
     folder = annotate(bare, Tuned(), Caption, AnnotateConfig(), tmp_path)

@@ -3,9 +3,7 @@ body is, and what a reply holds."""
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from PIL import Image
@@ -89,14 +87,6 @@ def read(reply: Mapping[str, Any], request: Request) -> Answer | Failure:
         said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
         return Failure("truncated", said)
     return Answer(text.strip(), tokens[0], tokens[1], 0.0)
-
-
-def checked(answer: Answer, schema: dict[str, Any]) -> Answer | Failure:
-    """The answer as plain JSON, or what is wrong with it."""
-    value = read_json(answer.text, schema)
-    if isinstance(value, Failure):
-        return value
-    return replace(answer, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _entry(part: str | Picture, config: ChatConfig) -> dict[str, Any]:

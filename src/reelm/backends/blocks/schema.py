@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from reelm.backends.base import Failure
+from reelm.backends.base import Answer, Failure
 
 FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -41,6 +42,14 @@ def read_json(text: str, schema: Mapping[str, Any]) -> Any | Failure:
         return Failure("invalid_json", f"{error}; the answer began: {text[:80]!r}")
     wrong = faults(value, schema)
     return Failure("schema", "; ".join(wrong)[:400]) if wrong else value
+
+
+def tidy(answer: Answer, schema: Mapping[str, Any]) -> Answer | Failure:
+    """The answer as plain JSON without a blank too many, or what is wrong with it."""
+    value = read_json(answer.text, schema)
+    if isinstance(value, Failure):
+        return value
+    return replace(answer, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def faults(value: Any, schema: Mapping[str, Any], at: str = "answer") -> list[str]:
