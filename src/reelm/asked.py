@@ -8,13 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from reelm import config
 from reelm.errors import ConfigError
 from reelm.sections import settings_class
 
 
 def raw(path: Path | None, sets: list[str] | None, **options: dict[str, Any]) -> dict[str, Any]:
     """All sections as plain values: file, then options, then --set; the later wins."""
+    from reelm import config
+
     found = config.read(path)
     for name, values in options.items():
         found[name] = found.get(name, {}) | values
@@ -23,18 +24,22 @@ def raw(path: Path | None, sets: list[str] | None, **options: dict[str, Any]) ->
 
 def section(name: str, raw: dict[str, Any]) -> Any:
     """The settings of one section."""
+    from reelm import config
+
     return config.section(settings_class(name)[0], raw, name)
 
 
 def sibling(plural: str, name: str, raw: dict[str, Any], section: str) -> Any:
     """The sibling called `name`, built from its section."""
+    from reelm import config
+
     kind: Callable[..., Any] = import_module(f"reelm.{plural}").find(name)
     return kind(config.section(kind.Config, raw, section))  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def maker(name: str, raw: dict[str, Any]) -> Any:
     """How to make the backend called `name` from section [backend]."""
-    from reelm import backends
+    from reelm import backends, config
     from reelm.backends.base import Maker
 
     kind = backends.find(name)

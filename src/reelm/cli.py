@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reelm import __version__, asked, config, note_commands
+from reelm import __version__, asked, note_commands
 from reelm.errors import ReelmError
 from reelm.options import CatalogOption, FeaturesOption, NotesOption, Set, SettingsFile, Work
 from reelm.sections import SECTIONS, settings_class
@@ -169,7 +169,7 @@ def train(
     sets: Set = None,
 ) -> None:
     """Fit a recommender on the training part of a catalogue's log."""
-    from reelm import models
+    from reelm import config, models
     from reelm import train as verb
 
     raw = asked.raw(settings, sets)
@@ -189,8 +189,8 @@ def distill(
     sets: Set = None,
 ) -> None:
     """Teach a small recommender what a trained one would rank and how."""
+    from reelm import config, models, runs, sources
     from reelm import distill as verb
-    from reelm import models, runs, sources
 
     raw, found = asked.raw(settings, sets), sources.load(teacher)
     more = {k: Path(v) for k, v in asked.pairs(features or [], "--features").items()}
@@ -343,6 +343,8 @@ def show_config(
     name: Annotated[str, typer.Argument(help="A section, model, backend or encoder.")],
 ) -> None:
     """Print a section's settings as commented TOML, ready to be edited."""
+    from reelm import config
+
     kind, section = settings_class(name)
     typer.echo(config.as_toml(kind, section), nl=False)
 
