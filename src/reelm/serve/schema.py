@@ -37,6 +37,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " status TEXT NOT NULL, reason TEXT NOT NULL, row TEXT NOT NULL, answer TEXT NOT NULL,"
         " provenance TEXT NOT NULL, vectors TEXT NOT NULL, created_at REAL NOT NULL) WITHOUT ROWID",
     ),
+    (
+        "ALTER TABLE impressions ADD COLUMN run TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE impressions ADD COLUMN propensity REAL",
+    ),
 )
 """Statements that lead from version n to n + 1. Never change one that was released: add one."""
 

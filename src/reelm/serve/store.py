@@ -68,6 +68,10 @@ class Impression:
     """What the sentence rests on: field to value."""
     because: tuple[str, ...] = ()
     """Videos of the user's past that share these facts."""
+    run: str = ""
+    """Name of the run that chose it."""
+    propensity: float | None = None
+    """Chance with which this video was drawn for this place; None where nothing was drawn."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +193,14 @@ class Store:
         for i in shown:
             grounds = json.dumps([dict(i.facts), i.because])
             place = (feed.feed_id, i.position, feed.user_id, i.video_id)
-            rows.append((*place, i.source, i.score, i.reason, grounds, now))
+            why = (i.source, i.score, i.reason, grounds)
+            rows.append((*place, *why, now, i.run, i.propensity))
 
         def write(db: sqlite3.Connection) -> bool:
             known = "SELECT 1 FROM feeds WHERE feed_id = ?"
             if db.execute(known, (feed.feed_id,)).fetchone() is None:
                 return False
-            db.executemany("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?)", rows)
+            db.executemany("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
         return self._commits.do(write)
@@ -203,14 +208,14 @@ class Store:
     def impressions(self, feed_id: str) -> list[Impression]:
         """All that a feed has shown so far, in order of position."""
         rows = self._all(
-            "SELECT position, video_id, source, score, reason, grounds FROM impressions"
-            " WHERE feed_id = ? ORDER BY position",
+            "SELECT position, video_id, source, score, reason, grounds, run, propensity"
+            " FROM impressions WHERE feed_id = ? ORDER BY position",
             feed_id,
         )
         out = []
         for row in rows:
             facts, because = json.loads(row[5])
-            out.append(Impression(*row[:5], facts=facts, because=tuple(because)))
+            out.append(Impression(*row[:5], facts, tuple(because), *row[6:]))
         return out
 
     def seen(self, user_id: str) -> set[str]:
