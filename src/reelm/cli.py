@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reelm import __version__, asked, note_commands
-from reelm.errors import ReelmError
+from reelm.errors import ConfigError, ReelmError
 from reelm.options import CatalogOption, FeaturesOption, NotesOption, Set, SettingsFile, Work
 from reelm.sections import SECTIONS, settings_class
 from reelm.serve.commands import keys
@@ -297,19 +297,35 @@ def serve(
 
 @app.command()
 def tune(
-    out: Annotated[Path, typer.Option(help="Folder for material and weights.")] = Path("work/tune"),
+    on: Annotated[
+        Path | None, typer.Option(help="JSON lines of conversations to learn; see docs.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint to tune, a folder or a hub id; with --on.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of pocket's material and weights.")] = Path(
+        "work/tune"
+    ),
+    work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
 ) -> None:
-    """Rebuild the pocket model from nothing: render, train, write a checkpoint folder."""
+    """Fine-tune a local language model on conversations; without --on, rebuild pocket."""
     import logging
-
-    from reelm import tune as verb
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     raw = asked.raw(settings, sets)
-    parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
-    _made(verb.tune(verb.Settings(*parts), out) / "model")
+    if on is None and model is None:
+        from reelm import tune as verb
+
+        parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
+        _made(verb.tune(verb.Settings(*parts), out) / "model")
+        return
+    if on is None or model is None:
+        raise ConfigError("reelm tune takes --on and --model together, or neither.")
+    from reelm.tune import lora
+
+    _made(lora.tune(on, model, asked.section("lora", raw), work))
 
 
 @app.command()

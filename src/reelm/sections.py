@@ -27,6 +27,7 @@ SECTIONS: dict[str, str] = {
     "size": "reelm.tune.model:SizeConfig",
     "vision": "reelm.tune.vision:VisionConfig",
     "language": "reelm.tune.language:LanguageConfig",
+    "lora": "reelm.tune.adapters:LoraConfig",
 }
 """Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
 PLURALS = ("models", "backends", "encoders")
