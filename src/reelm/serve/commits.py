@@ -92,9 +92,9 @@ class Commits:
             except Unavailable:
                 if not self._db.lost:
                     raise
-        log.warning("store %s: connection lost, opening another", self._database.address)
         self._db.close()
         self._db = self._database.connect()
+        log.warning("store %s: the connection was lost, another is open", self._database.address)
         self._db.run(self._database.begin)
 
     def _one(self, job: _Job[Any]) -> None:

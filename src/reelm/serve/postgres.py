@@ -188,14 +188,23 @@ def _driver() -> ModuleType:
 
 
 def _parsed(driver: ModuleType, url: str) -> dict[str, str]:
+    """What libpq understands by an address.
+
+    A password with bare @ or / would be read as another host, port or database, and shown as such.
+    """
+    path = url.partition("?")[0].partition("//")[2].partition("/")[2]
     try:
-        return {k: str(v) for k, v in driver.conninfo.conninfo_to_dict(url).items()}
-    except driver.Error:
-        # libpq's words may hold a part of the password, so they are not passed on
+        told = {k: str(v) for k, v in driver.conninfo.conninfo_to_dict(url).items()}
+        numbers = told.get("port", "0").split(",")
+        sound = all(n.isdecimal() for n in numbers) and "@" not in told.get("host", "") + path
+    except driver.Error:  # its words may hold a part of the password: they are not passed on
+        told, sound = {}, False
+    if not sound:
         raise ConfigError(
-            "serve.store: not an address that libpq can read. Write postgresql://user@host/name, "
-            "with %-signs for special characters: %40 for @, %2F for /."
-        ) from None
+            "serve.store: not an address that libpq reads as it is meant. Write "
+            "postgresql://user@host/name, special characters with %: %40 for @, %2F for /."
+        )
+    return told
 
 
 def _public(told: dict[str, str]) -> str:
