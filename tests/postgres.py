@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -43,8 +43,8 @@ class Server:
         self.data, self._process = self._home / "data", None
         self._as, self._made = self._other_user(), 0
         try:
-            initdb = [program("initdb"), "-D", self.data, "-U", "reelm", "-A", "trust", "-E", "UTF8",
-                      "--locale=C", "--no-sync"]  # fmt: skip
+            initdb = [program("initdb"), "-D", self.data, "-U", "reelm", "-A", "trust", "-N",
+                      "-E", "UTF8", "--locale=C"]  # fmt: skip
             subprocess.run(initdb, check=True, capture_output=True, cwd="/", **self._as)
             self.start()
         except BaseException:
@@ -84,10 +84,8 @@ class Server:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         theirs = [int(pid) for pid in children.read_text().split()]
         for pid in (self._process.pid, *theirs):  # each backend is in a group of its own
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self._process.wait()
         self._process = None
 

@@ -31,15 +31,15 @@ class _Job(Generic[T]):
 class Commits:
     """Runs writing jobs on one session; each is kept whole or not at all.
 
-    Whoever finds the session free does all jobs that wait; the others find theirs done. A session
-    that is lost takes the jobs of its transaction with it; the next jobs get a new one.
+    Whoever finds nobody at it does all jobs that wait, and wakes the others. A session that is lost
+    takes the jobs of its transaction with it; the next jobs get a new one.
     """
 
     def __init__(self, database: Database, db: Session) -> None:
         self._database, self._db = database, db
         self._lock = threading.RLock()
         self._waiting: list[_Job[Any]] = []
-        self._door = threading.Lock()
+        self._door, self._led = threading.Condition(), False
 
     def do(self, work: Callable[[Session], T]) -> T:
         """What `work` gives, after it was committed and synced.
@@ -52,10 +52,19 @@ class Commits:
         job = _Job(work)
         with self._door:
             self._waiting.append(job)
-        while not job.done:
+            while self._led and not job.done:
+                self._door.wait()
+            if job.done:
+                return job.result()
+            self._led = True
+        try:
             with self._lock:
-                if not job.done:
+                while not job.done:
                     self._together()
+        finally:
+            with self._door:
+                self._led = False
+                self._door.notify_all()
         return job.result()
 
     @contextmanager

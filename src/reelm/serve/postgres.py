@@ -116,7 +116,8 @@ class Postgres(Database):
         """Broken rules, and a server that is gone, stopping, held or not the one that writes."""
         state = getattr(error, "sqlstate", None)
         if isinstance(error, self._driver.IntegrityError):
-            return Collision(self.address, error.diag.constraint_name or "a rule of the table")
+            rule = getattr(error, "diag", None)  # its words would tell the values
+            return Collision(self.address, getattr(rule, "constraint_name", None) or "a rule")
         standby = state == "25006"
         if not standby and not isinstance(
             error, self._driver.OperationalError | self._driver.InterfaceError

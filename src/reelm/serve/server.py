@@ -101,17 +101,24 @@ def open_served(
         return open_parts(folder, found.catalog, found.notes, store, config, found.features)
 
     kept = Store(store.get_secret_value() if store else store_of(run))
-    return Served(parts(run, kept), lambda folder: parts(folder, kept))
+    try:
+        return Served(parts(run, kept), lambda folder: parts(folder, kept))
+    except BaseException:
+        kept.close()
+        raise
 
 
 def open_uploads(served: Served, config: UploadConfig | None = None) -> Uploads | None:
     """A place for new videos, beside the store if that is a file, else in the work folder; None
     for an engine in memory."""
-    beside, parts = served.engine.store.folder, served.parts
-    if beside is None and parts is not None and parts.run.folder is not None:
-        beside = store_of(parts.run.folder).parent
-    if served.engine.store.forgets or parts is None or beside is None:
+    store, parts = served.engine.store, served.parts
+    if store.forgets or parts is None:
         return None
+    beside = store.folder
+    if beside is None:
+        if parts.run.folder is None:
+            return None
+        beside = store_of(parts.run.folder).parent
     folder = beside / "uploads"
 
     def watcher() -> Watcher:

@@ -114,7 +114,8 @@ class Store:
         """
         self._database = database(where)
         self.address, self.folder = self._database.address, self._database.folder
-        self.forgets = where == MEMORY  # at the end of the process
+        self.forgets = where == MEMORY
+        """Whether all is lost at the end of the process."""
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         first = self._database.connect()
         try:
@@ -219,9 +220,9 @@ class Store:
             feed_id,
         )
         out = []
-        for row in rows:
-            facts, because = json.loads(row[5])
-            out.append(Impression(*row[:5], facts, tuple(because), *row[6:]))
+        for *place, grounds, run, propensity in rows:
+            facts, because = json.loads(grounds)
+            out.append(Impression(*place, facts, tuple(because), run, propensity))
         return out
 
     def seen(self, user_id: str) -> set[str]:

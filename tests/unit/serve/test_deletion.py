@@ -46,7 +46,9 @@ def left(server, where):
     db.run("CHECKPOINT")
     db.close()
     files = [path for path in server.data.rglob("*") if path.is_file()]
-    found = [path.relative_to(server.data) for path in files if SECRET.encode() in path.read_bytes()]
+    found = [
+        path.relative_to(server.data) for path in files if SECRET.encode() in path.read_bytes()
+    ]
     return {path.parts[0] for path in found}
 
 
@@ -98,7 +100,7 @@ def test_a_transaction_that_still_sees_the_user_is_waited_for_and_said(postgres,
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
     assert len(reader.rows("SELECT video_id FROM uploads")) == 0
     monkeypatch.setattr("reelm.serve.postgres.WAIT_S", 0.2)
-    with pytest.raises(Unavailable, match="rows are deleted.*delete the user again"):
+    with pytest.raises(Unavailable, match=r"rows are deleted.*delete the user again"):
         store.delete_user(SECRET)
     assert store.events(SECRET) == []
     monkeypatch.undo()

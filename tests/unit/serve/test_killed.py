@@ -61,44 +61,57 @@ def test_every_acknowledged_event_survives_kill_9(where, after_s):
     check(where, acknowledged)
 
 
-def test_every_acknowledged_event_survives_kill_9_of_postgresql(postgres, url):
-    """While it is away writers hear so and send again; then the same store goes on."""
-    store, acknowledged, refused, end = Store(url), [], [], threading.Event()
+class Writers:
+    """Threads that send a batch until it is acknowledged, then the next one."""
 
-    def write(thread):
+    def __init__(self, store):
+        self.acknowledged, self.refused, self._store = [], 0, store
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(6)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self, place):
         for number in itertools.count():
-            sent = f"{thread}-{number}"
-            while sent:
-                if end.is_set():
-                    return
-                try:
-                    store.add_events(batch(sent))
-                    acknowledged.append(sent)
-                    sent = ""
-                except Unavailable:
-                    refused.append(sent)
-                    time.sleep(0.01)
+            while not self._sent(f"{place}-{number}"):
+                self.refused += 1
+                time.sleep(0.01)
+            if self._end.is_set():
+                return
 
-    def wait_for(more):
-        wanted, limit = len(acknowledged) + more, time.monotonic() + 30
-        while len(acknowledged) < wanted:
+    def _sent(self, name):
+        try:
+            self._store.add_events(batch(name))
+        except Unavailable:
+            return self._end.is_set()
+        self.acknowledged.append(name)
+        return True
+
+    def wait_for(self, more):
+        wanted, limit = len(self.acknowledged) + more, time.monotonic() + 30
+        while len(self.acknowledged) < wanted:
             assert time.monotonic() < limit, "writing does not go on"
             time.sleep(0.005)
 
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
+
+def test_every_acknowledged_event_survives_kill_9_of_postgresql(postgres, url):
+    """While it is away writers hear so and send again; then the same store goes on."""
+    store = Store(url)
+    with Writers(store) as writers:
         for _ in range(2):
-            wait_for(60)
+            writers.wait_for(60)
             postgres.kill()
             time.sleep(0.05)
             postgres.start()
-        wait_for(60)
-    finally:
-        end.set()
-        for thread in threads:
-            thread.join()
+        writers.wait_for(60)
     store.close()
-    assert refused
-    check(url, acknowledged)
+    assert writers.refused
+    check(url, writers.acknowledged)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+from functools import partial
 
 import psycopg
 import pytest
@@ -33,7 +34,7 @@ def at_once(*calls):
     def do(place):
         try:
             given[place] = calls[place]()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the test looks at it
             given[place] = error
 
     threads = [threading.Thread(target=do, args=(n,)) for n in range(len(calls))]
@@ -48,8 +49,8 @@ def test_two_services_give_one_page_of_one_feed(two, run, catalog, notes):
     engines = [Engine(run, catalog, notes, store) for store in two]
     first = engines[0].feed("u3", 4)
     for _ in range(5):
-        page = lambda engine, at=first.next_cursor: engine.feed("u3", 4, at)  # noqa: E731
-        pages = at_once(*[lambda e=engines[n % 2]: page(e) for n in range(8)])
+        at = first.next_cursor
+        pages = at_once(*[partial(engines[n % 2].feed, "u3", 4, at) for n in range(8)])
         assert all(one == pages[0] for one in pages), pages
         first = pages[0]
     shown = [i.video_id for i in two[1].impressions(first.feed_id)]
@@ -82,7 +83,7 @@ def test_without_the_lock_the_table_itself_refuses_two_at_one_place(two):
     feed = Feed("f", "u", False)
     two[0].add_feed(feed)
     two[0].add_impressions(feed, [Impression(0, "v1", "model", 1.0, "Why.")])
-    with pytest.raises(Collision, match="impressions_pkey.*again"):
+    with pytest.raises(Collision, match=r"impressions_pkey.*again"):
         two[1].add_impressions(feed, [Impression(0, "v2", "model", 1.0, "Why.")])
 
 
@@ -96,7 +97,7 @@ def test_writers_of_two_services_neither_lose_nor_block_each_other(two):
             store.add_events([StoredEvent(f"e{n}", f"u{n}", "v", "like", 1.0) for n in some])
 
     ways = [(two[n % 2], 1 if n < 2 else -1) for n in range(4)]
-    assert at_once(*[lambda w=way: write(*w) for way in ways]) == [None] * 4
+    assert at_once(*[partial(write, *way) for way in ways]) == [None] * 4
     assert two[0].counts()["events"] == two[1].counts()["users"] == len(names)
 
 
@@ -105,7 +106,7 @@ def test_a_writer_that_is_held_up_says_so(two, url, monkeypatch):
     third = Store(url)
     with two[0]._commits.waiting() as db:
         db.run(two[0]._database.begin)
-        with pytest.raises(Unavailable, match="lock timeout.*send it again"):
+        with pytest.raises(Unavailable, match=r"lock timeout.*send it again"):
             third.add_events([StoredEvent("e", "u", "v", "like", 1.0)])
         db.run("ROLLBACK")
     assert third.add_events([StoredEvent("e", "u", "v", "like", 1.0)]) == 1
@@ -193,7 +194,7 @@ def test_the_missing_driver_is_named(monkeypatch):
 
 def test_a_database_that_cannot_hold_every_id_is_refused(postgres):
     postgres.say("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0")
-    with pytest.raises(BadData, match="SQL_ASCII.*UTF8"):
+    with pytest.raises(BadData, match=r"SQL_ASCII.*UTF8"):
         Store(postgres.url("plain"))
     postgres.say("DROP DATABASE plain")
 
