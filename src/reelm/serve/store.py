@@ -220,9 +220,10 @@ class Store:
             feed_id,
         )
         out = []
-        for *place, grounds, run, propensity in rows:
-            facts, because = json.loads(grounds)
-            out.append(Impression(*place, facts, tuple(because), run, propensity))
+        for row in rows:
+            facts, because = json.loads(row[5])
+            grounds = {"facts": facts, "because": tuple(because)}
+            out.append(Impression(*row[:5], **grounds, run=row[6], propensity=row[7]))
         return out
 
     def seen(self, user_id: str) -> set[str]:
