@@ -206,3 +206,17 @@ def test_every_commit_is_synced_whatever_the_role_says(postgres, url, caplog):
     assert session.rows("SHOW synchronous_commit") == [("on",)]
     session.close()
     assert "fsync" not in caplog.text
+
+
+def test_a_role_without_privileges_will_do(postgres, url):
+    """It owns nothing but its schema."""
+    room = url.rpartition("%3D")[2]
+    postgres.say("CREATE ROLE plain LOGIN")
+    postgres.say(f"ALTER SCHEMA {room} OWNER TO plain")
+    store = Store(url.replace("reelm@", "plain@"))
+    store.add_events([StoredEvent("e", "u", "v", "like", 1.0)])
+    assert store.delete_user("u")["events"] == 1
+    store.close()
+    postgres.say("DROP OWNED BY plain CASCADE")
+    postgres.say("DROP ROLE plain")
+    postgres.say(f"CREATE SCHEMA IF NOT EXISTS {room}")
