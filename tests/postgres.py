@@ -62,7 +62,9 @@ class Server:
     def start(self) -> None:
         """Start, recovering first if it was killed, and wait until it answers."""
         options = [part for setting in SETTINGS for part in ("-c", setting)]
-        command = [program("postgres"), "-D", self.data, "-k", self._home, *options]
+        # a test that is killed takes its server along, where the system can do that
+        bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        command = [*bound, program("postgres"), "-D", self.data, "-k", self._home, *options]
         with (self._home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd="/", start_new_session=True,
