@@ -290,7 +290,7 @@ def serve(
     chosen, how = asked.section("engine", raw), asked.section("serve", raw)
     keys = Keys(server.keys_of(server.store_of(folder)))
     access = server.Access(keys, how, asked.section("uploads", raw))
-    served = server.open_served(folder, chosen)
+    served = server.open_served(folder, chosen, how.store)
     said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
     server.serve(served, host, port, said, access)
 

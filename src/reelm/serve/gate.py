@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -34,6 +34,10 @@ UPLOADS = "/v1/videos"
 class ServiceConfig(Config):
     """Section [serve]."""
 
+    store: SecretStr | None = None
+    """Where events and feeds are kept: a path of an SQLite file, or postgresql://user@host/name
+    (extra `postgres`). Unset: `serve/store.sqlite` in the work folder. A password is better left to
+    ~/.pgpass or PGPASSWORD."""
     hosts: tuple[str, ...] = ()
     """Names under which clients reach the service, besides loopback; others are refused."""
     origins: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelm.errors import ReelmError, UnknownUser
 from reelm.serve.counters import Counters
+from reelm.serve.database import Collision, Unavailable
 from reelm.serve.engine import UnknownVideo
 from reelm.serve.fetch import RefusedUri
 from reelm.serve.served import UnknownRun
@@ -45,7 +46,7 @@ HEADERS = {
 }
 STATUS: dict[type[ReelmError], int] = {
     UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, Taken: 409, Refused: 422,
-    RefusedUri: 422, Busy: 429,
+    RefusedUri: 422, Busy: 429, Collision: 409, Unavailable: 503,
 }  # fmt: skip
 """What the client hears of our errors; others are 400."""
 
@@ -81,7 +82,7 @@ def explain_errors(app: FastAPI) -> None:
     """Answer every error as {"error": "..."}: ours and the client's with their words, bugs not."""
 
     def ours(_: Request, error: ReelmError) -> JSONResponse:
-        headers = {"retry-after": "5"} if isinstance(error, Busy) else None
+        headers = {"retry-after": "5"} if isinstance(error, Busy | Unavailable) else None
         return _said(str(error), STATUS.get(type(error), 400), headers)
 
     def refused(_: Request, error: HTTPException) -> JSONResponse:
