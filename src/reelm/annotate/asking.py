@@ -8,6 +8,7 @@ model is closed, the asking waits.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -151,28 +152,40 @@ class Asker:
         lost = [n for n, one in enumerate(said) if _lost(one)]
         if len(lost) < FEW:
             return said
-        again = self._wait([requests[n] for n in lost], said[lost[0]])
+        came = (r for r, one in zip(requests, said, strict=True) if isinstance(one, Answer))
+        again = self._wait([requests[n] for n in lost], next(came, None), said[lost[0]])
         for n, one in zip(lost, again, strict=True):
             said[n] = one
         return said
 
-    def _wait(self, requests: list[Request], told: Outcome) -> list[Outcome]:
-        """Ask one of the lost requests, at growing distances, until it comes through; then all.
+    def _wait(
+        self, requests: list[Request], witness: Request | None, told: Outcome
+    ) -> list[Outcome]:
+        """Ask a request at growing distances until one comes through; then all that were lost.
+
+        Args:
+            witness: one that was answered just now. If it comes through again and the others do
+                not, these are at fault themselves and not the way. Without it the lost ones take
+                turns, since one of them may never come through.
 
         Raises:
-            BackendError: it did not within the patience.
+            BackendError: nothing came through within the patience.
         """
         end, pause = time.monotonic() + self._patience_s, 1.0
-        while _lost(first := halving(self._backend.answer, requests[:1])[0]):
+        turns = cycle([witness] if witness else requests)
+        while _lost(first := halving(self._backend.answer, [probe := next(turns)])[0]):
             told = first
             if time.monotonic() + pause > end:
                 raise _closed(told, self._patience_s)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
-        rest = halving(self._backend.answer, requests[1:])
+        rest = halving(self._backend.answer, [one for one in requests if one is not probe])
+        if witness:
+            return rest
         if all(map(_lost, rest)):
             raise _closed(rest[0], self._patience_s)
-        return [first, *rest]
+        left = iter(rest)
+        return [first if one is probe else next(left) for one in requests]
 
 
 @dataclass(frozen=True)
