@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,7 +19,7 @@ from reelm.backends.blocks.replicas import Replicas
 from reelm.backends.blocks.schema import tidy
 from reelm.engine import DecodeConfig, Decoder, Video
 from reelm.errors import BackendError, MediaError
-from reelm.media.views import pictures
+from reelm.media.views import Picture, pictures
 from reelm.prompts.base import Prompt
 
 MEDIA = "media"  # kind of failure of a file that cannot be decoded
@@ -27,6 +27,7 @@ FEW = 8  # so many lost requests may mean that the way is closed
 LONGEST_PAUSE_S = 60.0
 
 Outcome = Answer | Failure
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Todo:
 
     video: Video
     asked: tuple[int, ...]
+    told: str = ""
+    """What was written and said about the video, shown between its pictures and the question."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Asker:
             return Failure(MEDIA, ": ".join(filter(None, (decoded.reason, decoded.detail))))
         shown = pictures(self._backend.view, *decoded)
         return [
-            Request(todo.video.id, show(shown, q.text), q.schema, q.prompt.max_tokens)
+            Request(todo.video.id, _parts(shown, todo.told, q.text), q.schema, q.prompt.max_tokens)
             for q in (self._questions[number] for number in todo.asked)
         ]
 
@@ -211,9 +214,7 @@ def checked(request: Request, prompt: type[Prompt], said: Outcome) -> "Outcome |
     return good
 
 
-def halving(
-    answer: Callable[[list[Request]], list[Outcome]], requests: list[Request]
-) -> list[Outcome]:
+def halving(answer: Callable[[list[T]], list[Outcome]], requests: list[T]) -> list[Outcome]:
     """Answers; where the model raises, its halves are asked, until the guilty one stands alone.
 
     Raises:
@@ -230,6 +231,11 @@ def halving(
             return [Failure("model", f"{type(error).__name__}: {error}"[:400])]
     half = len(requests) // 2
     return halving(answer, requests[:half]) + halving(answer, requests[half:])
+
+
+def _parts(shown: Sequence[Picture], told: str, question: str) -> tuple[str | Picture, ...]:
+    *seen, last = show(shown, question)
+    return (*seen, told, last) if told else (*seen, last)
 
 
 def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:

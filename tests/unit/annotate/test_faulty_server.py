@@ -1,4 +1,4 @@
-"""A server that fails in a quarter of all tries: every item ends as an answer or a typed failure."""
+"""A server that fails in a quarter of its tries: each item ends as answer or typed failure."""
 
 import sys
 import threading
