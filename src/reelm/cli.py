@@ -108,7 +108,28 @@ def annotate(
     chosen = [prompts.find(name) for name in prompt or ["attributes"]]
     how, found = asked.section("annotate", raw), asked.catalog(catalog, work)
     for folder in verb.annotate_all(found, asked.maker(backend, raw), chosen, how, work):
+        typer.echo(verb.summary(folder))
         _made(folder)
+
+
+@app.command()
+def transcribe(
+    model: Annotated[Path | None, typer.Option(help="Folder of a Whisper checkpoint.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Listen again to what failed.")] = False,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write down what is said in every video, with a local Whisper; run it again to resume."""
+    from reelm.annotate import summary, transcribing
+
+    given = {"model": model and str(model), "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
+    folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
+    typer.echo(summary(folder))
+    _made(folder)
 
 
 @app.command()

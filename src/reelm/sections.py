@@ -9,6 +9,7 @@ SECTIONS: dict[str, str] = {
     "world": "reelm.world:WorldConfig",
     "ingest": "reelm.ingest:IngestConfig",
     "annotate": "reelm.annotate:AnnotateConfig",
+    "transcribe": "reelm.annotate.transcribing:TranscribeConfig",
     "encode": "reelm.encode:EncodeConfig",
     "export": "reelm.export:ExportConfig",
     "dataset": "reelm.data.dataset:DatasetConfig",

@@ -18,6 +18,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from reelm import files
 from reelm.annotate.asking import Asker, Elsewhere, Loaded, Made, Outcome, Question, Todo
 from reelm.annotate.sheets import Sheet, open_sheet
+from reelm.annotate.texts import Kind, blocks, told
 from reelm.backends.base import Backend, Maker
 from reelm.backends.blocks.about import Absent, about
 from reelm.backends.blocks.replicas import Replicas
@@ -50,6 +51,11 @@ class AnnotateConfig(DecodeConfig):
     """Where the model works: here, or a Ray cluster as `ray://host:port`, `auto` or `local`."""
     needs: dict[str, float] = Field(default_factory=dict)
     """What Ray must find for each replica, such as {num_gpus = 1}."""
+    texts: tuple[Kind, ...] = ()
+    """What is shown beside the pictures: title (with hashtags), comments, speech (what `reelm
+    transcribe` heard), in this order."""
+    text_longest: PositiveInt = 600
+    """Characters of each kind of text that are shown of a video."""
     retry_failed: bool = False
     """Ask again about what failed, also where a run was finished."""
 
@@ -86,8 +92,9 @@ def annotate_all(
     Raises:
         BackendError: nothing comes through (server down?); run it again later.
         StaleFolder: another process is filling the same folder.
+        BadData: texts are to be shown that are not there.
     """
-    wanted = videos(catalog, config.limit)
+    wanted = _wanted(catalog, config, work)
     with _open(backend, prompts, config, work) as (speaker, hands):
         plans = [_Plan(prompt, speaker, wanted, config, work) for prompt in prompts]
         left = [plan for plan in plans if plan.unfinished(config.retry_failed)]
@@ -98,19 +105,39 @@ def annotate_all(
     return [plan.folder for plan in plans]
 
 
+def summary(folder: Path) -> str:
+    """What came of it, in a line: rows, failures by their kind, and how many of the model's answers
+    obeyed the schema, at once or after a repair."""
+    facts = files.manifest(folder)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["failures"].items()))
+    told = f"{facts['settings']['prompt']['name']}: {facts['rows']} rows, {facts['failed']} failed"
+    told += f" ({kinds})" if kinds else ""
+    valid = facts.get("valid") or {}
+    if not (total := sum(valid.values())):
+        return told
+    first, repair, never = (f"{valid[k] / total:.1%}" for k in ("first", "repair", "never"))
+    return f"{told}; answers valid at first {first}, after a repair {repair}, never {never}"
+
+
+def _wanted(catalog: Catalog, config: AnnotateConfig, work: Path) -> "list[tuple[Video, str]]":
+    """What to watch, with the texts that are shown beside it."""
+    texts = blocks(catalog, config.texts, config.text_longest, work) if config.texts else {}
+    return told(videos(catalog, config.limit), texts)
+
+
 def _fill(
     plans: "Sequence[_Plan]",
     speaker: Backend,
-    wanted: Sequence[Video],
+    wanted: Sequence[tuple[Video, str]],
     config: AnnotateConfig,
     work: Path,
     hands: Any,
 ) -> None:
-    contents = {video.sha256 for video in wanted}
+    contents = {(video.sha256, text) for video, text in wanted}
     sheets = [plan.open(contents, config.retry_failed) for plan in plans]
     todos = [
-        Todo(v, tuple(n for n, sheet in enumerate(sheets) if v.sha256 not in sheet.known))
-        for v in wanted
+        Todo(v, tuple(n for n, one in enumerate(sheets) if (v.sha256, text) not in one.known), text)
+        for v, text in wanted
     ]
     questions = [plan.question for plan in plans]
     label = f"annotate {', '.join(question.prompt.name for question in questions)}"
@@ -126,7 +153,7 @@ class _Plan:
         self,
         prompt: type[Prompt],
         backend: Backend,
-        wanted: Sequence[Video],
+        wanted: Sequence[tuple[Video, str]],
         config: AnnotateConfig,
         work: Path,
     ) -> None:
@@ -142,7 +169,9 @@ class _Plan:
         self._inputs: dict[str, Any] = {"backend": backend.identity()}
         alone = {k: v for k, v in self._settings.items() if k != "part"}
         self._asked = files.key("ask", VERSION, alone, self._inputs)
-        listed = json.dumps([(v.sha256, *v.ids) for v in wanted])
+        if config.texts:  # what they are of one video stands in its row
+            self._settings |= config.model_dump(include={"texts", "text_longest"})
+        listed = json.dumps([(v.sha256, *v.ids, *([[text]] if text else [])) for v, text in wanted])
         self._inputs |= {"videos": files.digest(listed.encode())}
         self._key = files.key("annotate", VERSION, self._settings, self._inputs)
         self.folder = work / "notes" / f"{prompt.name}-{self._key}"
@@ -154,7 +183,7 @@ class _Plan:
             return True
         return retry_failed and files.manifest(self.folder)["failed"] > 0
 
-    def open(self, contents: set[str], again: bool) -> Sheet:
+    def open(self, contents: set[tuple[str, str]], again: bool) -> Sheet:
         """The folder, ready to be filled."""
         self._sheet = open_sheet(self.folder, self._asked, self.question, contents, again)
         if again:
@@ -191,11 +220,11 @@ class _Notes:
 
     def keep(self, number: int, made: Made) -> list[dict[str, Any]]:
         """A part of each sheet; the time is shared out by the seconds of the answers."""
-        columns: list[list[tuple[Video, Outcome | None]]] = [[] for _ in self._sheets]
+        columns: list[list[tuple[Todo, Outcome | None]]] = [[] for _ in self._sheets]
         for todo, outcomes in made:
             said = dict(zip(todo.asked, outcomes, strict=True))
             for n, column in enumerate(columns):
-                column.append((todo.video, said.get(n)))
+                column.append((todo, said.get(n)))
         taken = [sum(getattr(o, "seconds", 0.0) for _, o in column) for column in columns]
         shares = [t / sum(taken) if sum(taken) else 1 / len(taken) for t in taken]
         return [

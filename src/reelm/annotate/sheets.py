@@ -2,7 +2,8 @@
 
 An answer belongs to what was asked: the file's content, the question, the view and the model. A
 folder notes the digest of all but the content in `asked.json`, so that other folders about the
-same question, with other videos or cut short, give their answers instead of the model.
+same question, with other videos or cut short, give their answers instead of the model. The texts
+that were shown beside the pictures stand in each row.
 """
 
 import json
@@ -15,9 +16,8 @@ from typing import Any
 import polars as pl
 
 from reelm import files
-from reelm.annotate.asking import MEDIA, Outcome, Question
+from reelm.annotate.asking import MEDIA, Outcome, Question, Todo
 from reelm.backends.base import Answer, Failure
-from reelm.engine import Video
 
 ASKED = "asked.json"
 COLUMNS = {
@@ -29,8 +29,14 @@ COLUMNS = {
     "seconds": pl.Float64,
     "tokens_in": pl.Int64,
     "tokens_out": pl.Int64,
+    "repaired": pl.Boolean,  # whether the model had to be asked twice; null for failures
+    "told": pl.String,  # texts that were shown beside the pictures, if any
 }
-SAID = tuple(COLUMNS)[2:]  # what a row says of its content, whatever the video's id
+SAID = tuple(COLUMNS)[2:-1]  # what a row says of its content, whatever the video's id
+INVALID = ("invalid_json", "schema", "truncated")
+"""Kinds of failure of models that answer, but not as they were asked to."""
+Known = dict[tuple[str, str], tuple[Any, ...]]
+"""What SAID names, by content and texts."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,19 @@ class Sheet:
 
     folder: Path
     question: Question
-    known: dict[str, tuple[Any, ...]]
-    """By content, what SAID names: answers that the model need not give again."""
+    known: Known
+    """Answers that the model need not give again."""
 
     def path(self, number: int) -> Path:
         """The file of a part."""
         return self.folder / f"part-{number:05d}.parquet"
 
-    def write(self, number: int, said: Sequence[tuple[Video, Outcome | None]]) -> dict[str, Any]:
+    def write(self, number: int, said: Sequence[tuple[Todo, Outcome | None]]) -> dict[str, Any]:
         """Write a part; None stands for an outcome that is known. Returns what was paid for."""
         rows = [
             row
-            for video, outcome in said
-            for row in _rows(video, self.known[video.sha256] if outcome is None else _said(outcome))
+            for todo, outcome in said
+            for row in _rows(todo, self.known[key(todo)] if outcome is None else _said(outcome))
         ]
         with files.atomic(self.path(number)) as tmp:
             pl.DataFrame(rows, schema=COLUMNS, orient="row").write_parquet(tmp)
@@ -63,12 +69,12 @@ class Sheet:
         }
 
     def outcome(self) -> dict[str, Any]:
-        """For the manifest: rows in all, rows that failed, and how many of each kind."""
-        parts = sorted(self.folder.glob("part-*.parquet"))
-        kinds = [pl.read_parquet(part, columns=["error_kind"])["error_kind"] for part in parts]
-        failures = Counter(kind for column in kinds for kind in column if kind is not None)
-        rows = sum(map(len, kinds))
-        return {"rows": rows, "failed": failures.total(), "failures": dict(failures)}
+        """For the manifest: rows in all, rows that failed and how many of each kind, and of the
+        contents that the model answered about, how many answers were `valid` and when."""
+        table = _table(self.folder)
+        failures = Counter(table["error_kind"].drop_nulls())
+        facts = {"rows": len(table), "failed": failures.total(), "failures": dict(failures)}
+        return facts | {"valid": _valid(table)}
 
     def drop_failed(self) -> None:
         """Take away the manifest and the parts that hold failures, so that these are asked again;
@@ -80,36 +86,59 @@ class Sheet:
 
 
 def open_sheet(
-    folder: Path, asked: str, question: Question, wanted: Collection[str], again: bool
+    folder: Path, asked: str, question: Question, wanted: Collection[tuple[str, str]], again: bool
 ) -> Sheet:
-    """The sheet in a folder, with what folders beside it know about the wanted contents.
+    """The sheet in a folder, with what folders beside it know about the wanted contents
+    and texts.
 
     Args:
         asked: digest of all that an answer depends on but the content.
         again: ask again what failed, whatever the reason.
     """
     files.write_text(folder / ASKED, json.dumps({"asked": asked}) + "\n")
-    known: dict[str, tuple[Any, ...]] = {}
+    known: Known = {}
     for other in sorted(folder.parent.glob(f"{question.prompt.name}-*/{ASKED}")):
         if json.loads(other.read_text(encoding="utf-8")).get("asked") == asked:
             known |= _known(other.parent, wanted, again)
     return Sheet(folder, question, known)
 
 
-def _known(folder: Path, wanted: Collection[str], again: bool) -> dict[str, tuple[Any, ...]]:
-    """Answers, and failures that would come again, of the contents wanted."""
+def key(todo: Todo) -> tuple[str, str]:
+    """What an answer belongs to, within a question."""
+    return todo.video.sha256, todo.told
+
+
+def _table(folder: Path) -> pl.DataFrame:
+    """All rows of a folder; parts of before a column was there have null in it."""
     parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        return {}
-    table = pl.concat([pl.read_parquet(part) for part in parts])
+    empty = pl.DataFrame(schema=COLUMNS)
+    return pl.concat([empty, *map(pl.read_parquet, parts)], how="diagonal").select(*COLUMNS)
+
+
+def _known(folder: Path, wanted: Collection[tuple[str, str]], again: bool) -> Known:
+    """Answers, and failures that would come again, of the contents wanted."""
     # the first row of a content holds the price; its copies cost nothing
-    table = table.unique("sha256", keep="first", maintain_order=True)
-    table = table.filter(pl.col("sha256").is_in(list(wanted)))
-    known = {row[1]: row[2:] for row in table.iter_rows()}
-    return {sha: said for sha, said in known.items() if _stands(said, again)}
+    table = _table(folder).unique(["sha256", "told"], keep="first", maintain_order=True)
+    rows = ((sha, told or "", said) for (_, sha, *said, told) in table.iter_rows())
+    return {
+        (sha, told): tuple(said)
+        for sha, told, said in rows
+        if (sha, told) in wanted and _stands(said, again)
+    }
 
 
-def _stands(said: tuple[Any, ...], again: bool) -> bool:
+def _valid(table: pl.DataFrame) -> dict[str, int]:
+    """Answers that obeyed the schema at `first`, after one `repair`, and `never`."""
+    once = table.unique(["sha256", "told"], keep="first", maintain_order=True)
+    repaired = once.filter(pl.col("repaired").fill_null(False)).height
+    return {
+        "first": once["answer"].count() - repaired,
+        "repair": repaired,
+        "never": once.filter(pl.col("error_kind").is_in(INVALID)).height,
+    }
+
+
+def _stands(said: Sequence[Any], again: bool) -> bool:
     """True for an answer, and for a failure that is the content's own."""
     kind, message = said[SAID.index("error_kind")], said[SAID.index("error")]
     if kind is None:
@@ -120,11 +149,13 @@ def _stands(said: tuple[Any, ...], again: bool) -> bool:
 def _said(outcome: Outcome) -> tuple[Any, ...]:
     if isinstance(outcome, Answer):
         cost = round(outcome.seconds, 4), outcome.tokens_in, outcome.tokens_out
-        return (outcome.text, None, None, *cost)
-    return (None, outcome.kind, outcome.message, 0.0, 0, 0)
+        return (outcome.text, None, None, *cost, outcome.repaired)
+    return (None, outcome.kind, outcome.message, 0.0, 0, 0, None)
 
 
-def _rows(video: Video, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def _rows(todo: Todo, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """One row for the video and one for each copy, which cost nothing."""
-    first = (video.id, video.sha256, *said)
-    return [first, *((name, video.sha256, *said[:3], 0.0, 0, 0) for name in video.copies)]
+    video, told = todo.video, todo.told or None
+    free = (*said[:3], 0.0, 0, 0, said[-1])
+    first = (video.id, video.sha256, *said, told)
+    return [first, *((name, video.sha256, *free, told) for name in video.copies)]
