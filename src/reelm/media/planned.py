@@ -6,7 +6,7 @@ that are missing or twice there, damage, a frame that does not come) the caller 
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from av.container import InputContainer
 from av.packet import Packet
@@ -28,9 +28,7 @@ def plannable(stream: VideoStream) -> bool:
     return stream.codec_context.name == CODEC and stream.frames <= MOST_PACKETS
 
 
-def shown(
-    container: InputContainer, stream: VideoStream, ticks: Sequence[int]
-) -> list[VideoFrame]:
+def shown(container: InputContainer, stream: VideoStream, ticks: Sequence[int]) -> list[VideoFrame]:
     """The frame on show at each time; the first one before it begins.
 
     Args:
@@ -64,7 +62,7 @@ def needed(packets: Sequence[Packet], wanted: Sequence[int]) -> list[int]:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> list[Packet]:
-    """All packets of a stream; none may lack a time, share one, or change the decoder's settings."""
+    """All packets of a stream, each with a time of its own and none with new decoder settings."""
     packets: list[Packet] = []
     size = 0
     for packet in container.demux(stream):
@@ -85,18 +83,28 @@ def _decoded(
 ) -> dict[int, VideoFrame]:
     """The frames at `wanted` times, all of one size."""
     context = stream.codec_context
-    context.options = {"err_detect": "explode"}  # damage that would be painted over is an error
     found: dict[int, VideoFrame] = {}
     newest: int | None = None
-    for packet in [*packets, None]:
-        context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else "NONREF"
-        for frame in context.decode(packet):
-            if frame.pts is None or frame.is_corrupt or (newest is not None and frame.pts <= newest):
-                raise Unplanned
-            newest = frame.pts
-            if newest in wanted:
-                found[newest] = frame
+    for frame in _frames(stream, packets, wanted):
+        late = newest is not None and frame.pts is not None and frame.pts <= newest
+        if frame.pts is None or frame.is_corrupt or late:
+            raise Unplanned
+        newest = frame.pts
+        if newest in wanted:
+            found[newest] = frame
     sizes = {(frame.width, frame.height) for frame in found.values()}
     if len(found) < len(wanted) or sizes != {(context.width, context.height)}:
         raise Unplanned
     return found
+
+
+def _frames(
+    stream: VideoStream, packets: Sequence[Packet], wanted: set[int]
+) -> Iterator[VideoFrame]:
+    """What the packets decode to, without unwanted pictures that none refers to."""
+    context = stream.codec_context
+    context.options = {"err_detect": "explode"}  # damage that would be painted over is an error
+    for packet in packets:
+        context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        yield from context.decode(packet)
+    yield from context.decode(None)
