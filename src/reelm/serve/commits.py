@@ -17,8 +17,8 @@ MOST = 256
 
 
 class _Job(Generic[T]):
-    def __init__(self, work: Callable[[Session], T]) -> None:
-        self.work, self.done = work, False
+    def __init__(self, work: Callable[[Session], T], synced: bool) -> None:
+        self.work, self.synced, self.done = work, synced, False
         self.value: T
         self.error: BaseException | None = None
 
@@ -41,15 +41,19 @@ class Commits:
         self._waiting: list[_Job[Any]] = []
         self._door, self._led = threading.Condition(), False
 
-    def do(self, work: Callable[[Session], T]) -> T:
-        """What `work` gives, after it was committed and synced.
+    def do(self, work: Callable[[Session], T], synced: bool = True) -> T:
+        """What `work` gives, after it was committed.
+
+        Args:
+            synced: wait until it is on the disk. Without it the work outlives the end of this
+                process, and may be lost with the machine's power.
 
         Raises:
             Unavailable: the database does not answer; whether the work is kept is not known if it
                 was lost at the very end, so work that may be done twice is asked for again.
             whatever `work` raises; then nothing of it is kept.
         """
-        job = _Job(work)
+        job = _Job(work, synced)
         with self._door:
             self._waiting.append(job)
             while self._led and not job.done:
@@ -77,7 +81,7 @@ class Commits:
         with self._door:
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         try:
-            self._begin()
+            self._begin(any(job.synced for job in jobs))
             for job in jobs:
                 self._one(job)
             self._db.run("COMMIT")
@@ -92,11 +96,11 @@ class Commits:
             for job in jobs:
                 job.done = True
 
-    def _begin(self) -> None:
+    def _begin(self, synced: bool) -> None:
         """Begin a transaction, on a new session if this one is lost: nothing was said on it yet."""
         if not self._db.lost:
             try:
-                self._db.run(self._database.begin)
+                self._db.begin(synced)
                 return
             except Unavailable:
                 if not self._db.lost:
@@ -104,7 +108,7 @@ class Commits:
         self._db.close()
         self._db = self._database.connect()
         log.warning("store %s: the connection was lost, another is open", self._database.address)
-        self._db.run(self._database.begin)
+        self._db.begin(synced)
 
     def _one(self, job: _Job[Any]) -> None:
         self._db.run("SAVEPOINT job")

@@ -62,6 +62,11 @@ class Session:
             return 0
         return self._done(lambda db, said: _many(db, said, rows), statement)
 
+    def begin(self, synced: bool = True) -> None:
+        """Begin a transaction that is the only writing one; see Database.begin."""
+        for statement in self._of.begin[synced]:
+            self.run(statement)
+
     def close(self) -> None:
         """Give the connection back; a second time changes nothing."""
         self.raw.close()
@@ -96,8 +101,10 @@ class Database(ABC):
     """Where its files lie, if it is files."""
     readers: int
     """Sessions that may read beside the one that writes; 0 where that one must do both."""
-    begin: str
-    """Begins a transaction that is the only writing one."""
+    begin: tuple[tuple[str, ...], tuple[str, ...]]
+    """Statements that begin a transaction that is the only writing one. What those of the first
+    kind commit outlives the process; what those of the second commit, and all before it, is synced
+    and outlives the machine."""
     errors: tuple[type[Exception], ...]
     """Of the driver; those that `problem` has no words for are bugs."""
     shut = False

@@ -60,7 +60,7 @@ def migrate(database: Database, db: Session) -> None:
         BadData: a newer version of this package wrote it, or it is something else.
     """
     try:
-        db.run(database.begin)
+        db.begin()
         _steps(database, db)
         db.run("COMMIT")
     except BaseException as error:

@@ -10,7 +10,6 @@ from reelm.serve.database import MEMORY, WAIT_S, Collision, Database, Session, U
 
 PRAGMAS = (
     "journal_mode=WAL",
-    "synchronous=FULL",  # in WAL, NORMAL may lose what was acknowledged when the power goes
     "foreign_keys=ON",
     "secure_delete=ON",
 )
@@ -24,7 +23,10 @@ PASSING = (
 class SQLite(Database):
     """The dialect in which the store's statements are written."""
 
-    begin = "BEGIN IMMEDIATE"
+    begin = (
+        ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),  # in WAL, this does not sync a commit
+        ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+    )
     errors = (sqlite3.Error,)
 
     def __init__(self, path: Path | str) -> None:

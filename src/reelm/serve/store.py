@@ -1,8 +1,9 @@
 """What the service must remember: events, feeds and what each feed showed.
 
 In one SQLite file, or in PostgreSQL. The store keeps its schema version; an older one is brought up
-to date when it is opened. What was acknowledged is on disk: each commit is synced, and writers that
-wait together share one.
+to date when it is opened. What was acknowledged is on disk: commits are synced, and writers that
+wait together share one. Feeds and what they showed are not acknowledged: a page does not wait for
+the disk. They outlive the process like all else, and may be lost when the power goes.
 """
 
 import hashlib
@@ -183,7 +184,7 @@ class Store:
             db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
             _touch(db, (feed.user_id,), now)
 
-        self._commits.do(write)
+        self._commits.do(write, synced=False)
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
@@ -210,7 +211,7 @@ class Store:
             db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
-        return self._commits.do(write)
+        return self._commits.do(write, synced=False)
 
     def impressions(self, feed_id: str) -> list[Impression]:
         """All that a feed has shown so far, in order of position."""

@@ -75,3 +75,32 @@ def test_jobs_that_wait_together_share_a_transaction(opened, monkeypatch):
     assert len(begun) == 1
     assert sorted(failed) == [0, 5, 10, 15]
     assert held(opened[1]) == [n for n in range(20) if n % 5]
+
+
+def test_one_that_waits_for_the_disk_makes_all_of_its_transaction_wait(tmp_path, monkeypatch):
+    kept = database(tmp_path / "s.sqlite")
+    db = kept.connect()
+    commits = Commits(kept, db)
+    how = lambda db: db.rows("PRAGMA synchronous")[0][0]  # noqa: E731
+    normal, full = 1, 2
+    assert [commits.do(how, synced=False), commits.do(how), commits.do(how, synced=False)] == [
+        normal, full, normal]  # fmt: skip
+    begun = threading.Event()
+    together = Commits._together
+
+    def slow(self):
+        begun.set()
+        while len(self._waiting) < 2:
+            time.sleep(0.001)
+        together(self)
+
+    monkeypatch.setattr(Commits, "_together", slow)
+    found: list[int] = []
+    first = threading.Thread(target=lambda: found.append(commits.do(how, synced=False)))
+    first.start()
+    begun.wait()
+    found.append(commits.do(how))
+    first.join()
+    assert found == [full, full]
+    db.close()
+    kept.close()

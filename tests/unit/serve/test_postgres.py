@@ -105,7 +105,7 @@ def test_a_writer_that_is_held_up_says_so(two, url, monkeypatch):
     monkeypatch.setattr("reelm.serve.postgres.SETTINGS", "SET lock_timeout = '50ms'")
     third = Store(url)
     with two[0]._commits.waiting() as db:
-        db.run(two[0]._database.begin)
+        db.begin()
         with pytest.raises(Unavailable, match=r"lock timeout.*send it again"):
             third.add_events([StoredEvent("e", "u", "v", "like", 1.0)])
         db.run("ROLLBACK")
