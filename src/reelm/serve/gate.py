@@ -26,6 +26,7 @@ SCOPES: tuple[tuple[str, str, str], ...] = (
     ("POST", "/v1/videos", "write"),
     ("POST", "/api/feedback", "write"),
     ("PUT", "/api/feedback", "write"),
+    ("PUT", "/v1/videos/", "edit"),
 )
 """Method, beginning of the path, scope. Health, the page and the description are open."""
 UPLOADS = "/v1/videos"
@@ -84,6 +85,7 @@ class Gate:
         headers = Headers(scope=scope)
         sent = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         key = await run_in_threadpool(keys.check, sent) if sent else None
+        scope.setdefault("state", {})["key"] = key
         client = key.id if key else (scope.get("client") or ("", 0))[0]
         wait = self._buckets.take(client)
         if wait:

@@ -13,9 +13,9 @@ from pathlib import Path
 from reelm import files
 from reelm.errors import BadData, ConfigError, nearest
 
-SCOPES = ("feed", "write", "admin")
-"""feed: read feeds, videos and media. write: send events and videos. admin: all, also deletion,
-metrics and the choice of the run."""
+SCOPES = ("feed", "write", "edit", "admin")
+"""feed: read feeds, videos and media. write: send events and videos. edit: correct notes. admin: all,
+also deletion, metrics and the choice of the run."""
 PREFIX = "reelm"
 
 

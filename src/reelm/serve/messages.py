@@ -1,9 +1,10 @@
 """Bodies of the HTTP interface. Everything a client sends is checked here, before the engine."""
 
+import json
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from reelm.serve.store import StoredEvent
 
@@ -19,6 +20,7 @@ Kind = Literal[
 ABOUT_CREATORS = ("follow", "unfollow", "block", "unblock")
 MAX_EVENTS = 1000
 MAX_PORTION = 1000.0
+LONGEST_NOTE = 16384
 LATEST = 4102444800.0
 """Seconds UTC; the year 2100, so that milliseconds sent by mistake are refused."""
 
@@ -129,6 +131,8 @@ class VideoFacts(BaseModel):
     """What the models said of it."""
     provenance: list[dict[str, Any]]
     """For each notes folder: prompt, model, weights, settings."""
+    corrections: list[dict[str, Any]] = []
+    """What people corrected, oldest first: prompt, version, author, time, fields, why, replaces."""
     watched: int
     """Interactions with it in training; 0 is a video that training never saw."""
     video_url: str | None
@@ -137,6 +141,42 @@ class VideoFacts(BaseModel):
     """queued: it will be watched soon; failed: it came here and could not be watched."""
     problem: str | None = None
     """Why it failed, or what of it could not be made."""
+
+
+class NoteIn(Strict):
+    """What a person says is wrong in a note."""
+
+    fields: dict[Annotated[str, Field(max_length=64)], JsonValue] = Field(
+        min_length=1, max_length=64
+    )
+    """New values by field, as the prompt's schema wants them; other fields stay as they are."""
+    why: Text = ""
+    expected: str | None = Field(default=None, max_length=64)
+    """The version that its author saw, or "model"; 409 if somebody corrected the note since."""
+
+    @field_validator("fields")
+    @classmethod
+    def _short(cls, fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Text that can be kept: no NaN, no halves of letters, of bounded length."""
+        if len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()) > LONGEST_NOTE:
+            raise ValueError(f"longer than {LONGEST_NOTE} bytes")
+        return fields
+
+
+class NoteNow(BaseModel):
+    """A note after a correction."""
+
+    item_id: str
+    prompt: str
+    version: str
+    """Names the correction; send it as `expected` with the next one."""
+    author: str
+    time: float
+    """Seconds UTC."""
+    replaces: str
+    """The version before it, or "model"."""
+    note: dict[str, Any]
+    """What is told of the video from now on, in answer to this prompt."""
 
 
 class VideoUri(Strict):

@@ -18,6 +18,7 @@ from reelm.data.dataset import Dataset
 from reelm.errors import BadData
 from reelm.models.popularity import Popularity, PopularityConfig
 from reelm.runs import Run
+from reelm.serve.correcting import add_corrections
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
 from reelm.serve.gate import Gate, ServiceConfig
@@ -80,6 +81,7 @@ def create_app(
     counters = Counters()
     _add_feed(app, served, counters)
     add_videos(app, served, uploads)
+    add_corrections(app, served)
     add_gorse(app, served)
     _add_admin(app, served)
     _add_operations(app, served, counters, uploads)

@@ -16,8 +16,9 @@ from pydantic import PositiveFloat, PositiveInt
 from reelm import files
 from reelm.errors import ReelmError
 from reelm.media.examine import Examiner
+from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
-from reelm.serve.served import Served
+from reelm.serve.served import Parts, Served
 from reelm.serve.store import Upload
 from reelm.serve.videos import CODECS
 from reelm.serve.watching import Watcher
@@ -204,7 +205,7 @@ class Uploads:
             if name is None:
                 watcher.close()
                 return
-            if self._served.parts is not parts:  # another run: other encoders
+            if _run(self._served.parts) is not _run(parts):  # other encoders
                 watcher.close()
                 watcher, parts = self._make(), self._served.parts
             upload = self._upload(name)
@@ -239,6 +240,10 @@ class _Room:
 
     def __exit__(self, *_: object) -> None:
         self._room.release()
+
+
+def _run(parts: Parts | None) -> Run | None:
+    return parts.run if parts else None
 
 
 def _other(upload: Upload | None, sha256: str) -> bool:

@@ -19,6 +19,7 @@ NEEDS = {
     ("POST", "/v1/videos"): "write",
     ("POST", "/api/feedback"): "write",
     ("PUT", "/api/feedback"): "write",
+    ("PUT", "/v1/videos/{video}/notes/{prompt}"): "edit",
     ("GET", "/v1/users"): "admin",
     ("DELETE", "/v1/users/{user}"): "admin",
     ("POST", "/v1/admin/run"): "admin",
@@ -51,7 +52,7 @@ def test_every_route_is_in_the_matrix(engine):
 @pytest.mark.parametrize("route", sorted(NEEDS), ids=" ".join)
 def test_the_matrix(engine, keys, route):
     method, path = route
-    path = path.replace("{user}", "u3").replace("{video}", "v020")
+    path = path.replace("{user}", "u3").replace("{video}", "v020").replace("{prompt}", "attributes")
     sent = {scope: keys.add(scope, [scope]) for scope in SCOPES}
     sent |= {"none": "", "wrong": sent["admin"][:-1]}
     with client_of(engine, keys) as client:
