@@ -14,7 +14,7 @@ Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-
 """Words of people; shown as text, never as HTML."""
 Kind = Literal[
     "watch", "like", "unlike", "share", "skip", "follow", "unfollow", "block", "unblock",
-    "less_like_this",
+    "less_like_this", "undo_less_like_this",
 ]  # fmt: skip
 """What a user may have done."""
 ABOUT_CREATORS = ("follow", "unfollow", "block", "unblock")
@@ -38,7 +38,8 @@ class EventIn(Strict):
     """Chosen by the client; sending the same id again changes nothing."""
     type: Kind
     """skip is "not for me"; a clip that was merely swiped away is a watch with a small portion.
-    block never shows the video, or the creator, again; less_like_this shows fewer alike."""
+    block never shows the video, or the creator, again; less_like_this shows fewer alike,
+    undo_less_like_this takes that back."""
     user_id: Id
     item_id: Id | None = None
     """The video; left out only where a creator is named instead."""
@@ -219,6 +220,16 @@ class RunNow(BaseModel):
 
     run: str
     videos: int
+
+
+class Session(BaseModel):
+    """What a key opens."""
+
+    name: str | None
+    """Whose key it is; None where the service asks for none."""
+    scopes: list[str]
+    expires_at: float | None
+    """Seconds UTC: until then the cookie of this answer opens media."""
 
 
 class UserIds(BaseModel):

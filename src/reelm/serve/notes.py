@@ -36,7 +36,7 @@ class Notes:
         return load_notes(self.folders) if self.folders else self
 
     def folder(self, video: str, prompt: str) -> Path | None:
-        """The notes folder whose answer to a prompt about a video is told; None if there is none."""
+        """The notes folder whose answer to a prompt about a video is told, if there is one."""
         if video in self.own:
             return self.homes.get(video) if self.own[video].get("prompt") == prompt else None
         pairs = zip(self.folders, self.provenance, strict=False)

@@ -37,6 +37,7 @@ from reelm.serve.messages import (
 )
 from reelm.serve.screening import add_videos, address
 from reelm.serve.served import Served
+from reelm.serve.session import add_session
 from reelm.serve.shell import Shell, explain_errors
 from reelm.serve.store import Impression
 from reelm.serve.uploads import Uploads
@@ -82,6 +83,7 @@ def create_app(
     _add_feed(app, served, counters)
     add_videos(app, served, uploads)
     add_corrections(app, served)
+    add_session(app, keys)
     add_gorse(app, served)
     _add_admin(app, served)
     _add_operations(app, served, counters, uploads)
