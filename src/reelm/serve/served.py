@@ -86,6 +86,16 @@ class Served:
         """What the engine was made of; None for one that stays."""
         return self._parts
 
+    @property
+    def before(self) -> Parts | None:
+        """What `back` would serve again; None if nothing was changed yet."""
+        return self._before[-1] if self._before else None
+
+    @property
+    def changeable(self) -> bool:
+        """Whether `use` can serve another run."""
+        return self._opener is not None and self._parts is not None and bool(self._parts.run.folder)
+
     def refresh(self, notes: bool = False) -> None:
         """Take in uploads that have become ready, and with `notes` what people corrected."""
         with self._lock:

@@ -35,6 +35,7 @@ from reelm.serve.messages import (
     RunNow,
     UserIds,
 )
+from reelm.serve.overview import add_overview, count_page
 from reelm.serve.screening import add_videos, address
 from reelm.serve.served import Served
 from reelm.serve.session import add_session
@@ -84,8 +85,9 @@ def create_app(
     add_videos(app, served, uploads)
     add_corrections(app, served)
     add_session(app, keys)
-    add_gorse(app, served)
+    add_gorse(app, served, counters)
     _add_admin(app, served)
+    add_overview(app, served, counters, uploads)
     _add_operations(app, served, counters, uploads)
     explain_errors(app)
     longest = uploads.config.max_bytes if uploads else config.max_body
@@ -121,8 +123,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         """
         engine = served.engine
         page = engine.feed(user, n, cursor, again)
-        for shown in page.items:
-            counters.place(shown.source)
+        count_page(counters, engine.videos, page.items)
         items = [_item(engine.videos, shown) for shown in page.items]
         return FeedPage(feed_id=page.feed_id, items=items, next_cursor=page.next_cursor)
 
@@ -130,8 +131,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
     def events(batch: Events) -> Recorded:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
         new = served.engine.store.add_events([event.stored() for event in batch.events])
-        for event in batch.events:
-            counters.event(event.type)
+        counters.events(event.type for event in batch.events)
         return Recorded(stored=new, repeated=len(batch.events) - new)
 
     @app.get("/v1/users", tags=["feed"])
@@ -197,6 +197,10 @@ def _add_operations(
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
         return FileResponse(PAGE / "docs.html")
+
+    @app.get("/operator", include_in_schema=False)
+    def operator() -> FileResponse:
+        return FileResponse(PAGE / "operator.html")
 
 
 def _item(videos: Videos, shown: Impression) -> FeedItem:

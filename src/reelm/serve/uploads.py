@@ -5,6 +5,7 @@ import queue
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from reelm.serve.watching import Watcher
 log = logging.getLogger(__name__)
 MOMENTS = 6
 """Frames that a file must give."""
+LATEST = 20
+"""Finished videos that are remembered."""
 MATROSKA = b"\x1aE\xdf\xa3"
 """How WebM files begin."""
 
@@ -71,6 +74,20 @@ class Told:
     licence: str | None = None
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What became of a video that waited."""
+
+    video_id: str
+    status: str
+    """ready or failed."""
+    reason: str
+    began_at: float
+    """Seconds UTC."""
+    seconds: float
+    """Until it was in the feed."""
+
+
 class Uploads:
     """Takes videos; one thread watches them in the order in which they came."""
 
@@ -92,6 +109,7 @@ class Uploads:
         self._room = threading.BoundedSemaphore(self.config.at_once)
         self._taking = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.latest: deque[Finished] = deque(maxlen=LATEST)
         (folder / "files").mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
@@ -214,6 +232,7 @@ class Uploads:
 
     def _finish(self, watcher: Watcher, upload: Upload) -> None:
         """Watch, keep what came of it, and let the feed know."""
+        began = time.time()
         try:
             seen = watcher.watch(upload.row)
             done = replace(
@@ -226,6 +245,8 @@ class Uploads:
             done = replace(upload, status="failed", reason=why)
         self._served.engine.store.put_upload(done)
         self._served.refresh()
+        took = time.time() - began
+        self.latest.append(Finished(done.video_id, done.status, done.reason, began, took))
 
 
 class _Room:

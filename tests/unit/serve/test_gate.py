@@ -8,7 +8,7 @@ from reelm.serve.gate import ServiceConfig, wanted
 from reelm.serve.keys import SCOPES, Keys
 from reelm.serve.service import create_app
 
-OPEN = {"/health/live", "/health/ready", "/docs"}
+OPEN = {"/health/live", "/health/ready", "/docs", "/operator"}
 NEEDS = {
     ("GET", "/v1/feed/{user}"): "feed",
     ("GET", "/v1/similar/{video}"): "feed",
@@ -26,6 +26,7 @@ NEEDS = {
     ("POST", "/v1/admin/run"): "admin",
     ("POST", "/v1/admin/rollback"): "admin",
     ("GET", "/metrics"): "admin",
+    ("GET", "/v1/admin/overview"): "admin",
 }
 
 
