@@ -59,7 +59,7 @@ def used(page, address):
 
 
 def percent(share):
-    return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
+    return f"{100 * share:.{1 if share < 0.0995 else 0}f} %"
 
 
 def test_it_renders_without_data(look):

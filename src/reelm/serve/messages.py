@@ -157,7 +157,7 @@ class NoteIn(Strict):
 
     @field_validator("fields")
     @classmethod
-    def _short(cls, fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _short(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """Text that can be kept: no NaN, no halves of letters, of bounded length."""
         if len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()) > LONGEST_NOTE:
             raise ValueError(f"longer than {LONGEST_NOTE} bytes")

@@ -25,7 +25,7 @@ const clock = (at) => new Date(1000 * at).toLocaleTimeString([], { hour: "2-digi
 export function top(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((one) => one * power).find((one) => one >= value * 0.999999);
+  return [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= value * 0.999999);
 }
 
 const H = 150, LEFT = 40, BOTTOM = 18;
@@ -117,4 +117,4 @@ export function short(value) {
   return `${+value.toPrecision(3)}`;
 }
 
-export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);

@@ -91,7 +91,7 @@ function run({ run: told, version, started_at: started }) {
 }
 
 function queue({ uploads }) {
-  const words = uploads.waiting === 1 ? "1 video waits" : `${uploads.waiting} videos wait`;
+  const words = ["No video waits", "1 video waits"][uploads.waiting] ?? `${uploads.waiting} videos wait`;
   say("u-waiting", uploads.taken ? `${words} to be watched` : "None are taken");
   const latest = document.createElement("ol");
   for (const one of uploads.latest.slice(0, 5)) {
