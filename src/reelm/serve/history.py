@@ -12,8 +12,8 @@ MINUTES = 60
 """How far back it goes, the present minute among them."""
 SECONDS = 10
 """Over how many whole seconds a rate is taken."""
-BOUNDS_MS = tuple(0.1 * 1.25**n for n in range(56))
-"""Upper ends of latency classes, 0.1 ms to 21 s: a quantile is at most a quarter too high."""
+BOUNDS_MS = tuple(0.1 * 1.25**n for n in range(64))
+"""Upper ends of latency classes, 0.1 ms to 128 s: a quantile is at most a quarter too high."""
 MOST_TOPICS = 200
 """Topics of one minute; more are passed over, so that titles cannot fill the memory."""
 

@@ -16,7 +16,7 @@ from reelm import __version__, bill
 from reelm.errors import ReelmError
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
-from reelm.serve.history import Latency, Minute, quantile, topics_of
+from reelm.serve.history import BOUNDS_MS, Latency, Minute, quantile, topics_of
 from reelm.serve.served import Served
 from reelm.serve.store import Impression
 from reelm.serve.uploads import Uploads
@@ -259,8 +259,8 @@ def _quantiles(minutes: Iterable[Minute], wanted: Callable[[str], bool]) -> Quan
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinity: beyond the last class it is the longest that we can tell."""
-    return None if value is None else round(min(value, 1e5), 3)
+    """JSON has no infinity: beyond the last class it is that one's end, two minutes."""
+    return None if value is None else round(min(value, BOUNDS_MS[-1]), 3)
 
 
 def _topics(minutes: Sequence[Minute], places: int) -> list[Topic]:
