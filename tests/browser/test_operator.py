@@ -155,3 +155,29 @@ def test_it_fits_the_screen_and_is_legible(look, address, engine, tmp_path, sche
     page.screenshot(path=folder / f"operator_{name}_{scheme}.png", full_page=True)
     page.evaluate("scrollTo(0, 1e6)")
     eventually(lambda: name == "desktop" or page.evaluate("scrollY") > 0)
+
+
+def test_runs_are_changed_by_buttons_and_a_refusal_is_shown(chromium, address):
+    page, sent = chromium.new_page(), []
+
+    def more(route):
+        now = route.fetch().json()
+        now["run"] |= {"others": ["run-b", "run-c"], "before": "run-a"}
+        route.fulfill(json=now)
+
+    def taken(route):
+        sent.append(route.request.post_data_json)
+        route.fulfill(json={"run": "run-c", "videos": 1})
+
+    page.route("**/v1/admin/overview", more)
+    page.route("**/v1/admin/run", taken)
+    page.goto(f"{address}/operator")
+    page.wait_for_selector("body[data-now]")
+    page.select_option("#runs", "run-c")
+    page.get_by_role("button", name="Serve", exact=True).click()
+    page.wait_for_selector("#r-said:text('Now serving run-c.')")
+    assert sent == [{"run": "run-c"}]
+    page.get_by_role("button", name="Roll back to run-a").click()
+    page.wait_for_selector("#r-said.wrong")  # this service has one engine that stays
+    assert "no earlier run" in page.inner_text("#r-said")
+    page.close()
