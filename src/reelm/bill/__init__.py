@@ -110,10 +110,16 @@ def runs(work: Path, rates: RatesConfig | None = None) -> list[Entry]:
     found = []
     for folder in sorted((work / "runs").glob("*")):
         if files.finished(folder):
-            parts = [entry for path in [folder, *_made_from(work, folder)]
-                     if (entry := _entry(path)) is not None]  # fmt: skip
-            found.append(total([priced(part, rates) for part in parts], f"runs/{folder.name}"))
+            found.append(of_run(folder, rates))
     return _some(found, work / "runs", "reelm train")
+
+
+def of_run(folder: Path, rates: RatesConfig | None = None) -> Entry:
+    """What one finished run `work/runs/…` cost, with what it was made from."""
+    work = folder.resolve().parent.parent
+    parts = [entry for path in [folder, *_made_from(work, folder)]
+             if (entry := _entry(path)) is not None]  # fmt: skip
+    return total([priced(part, rates) for part in parts], f"runs/{folder.name}")
 
 
 def total(entries: Sequence[Entry], name: str = "sum") -> Entry:

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reelm.errors import ReelmError, UnknownUser
+from reelm.errors import ReelmError, StaleFolder, UnknownUser
+from reelm.serve.correcting import UnknownNote
 from reelm.serve.counters import Counters
 from reelm.serve.database import Collision, Unavailable
 from reelm.serve.engine import UnknownVideo
@@ -45,8 +46,8 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 STATUS: dict[type[ReelmError], int] = {
-    UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, Taken: 409, Refused: 422,
-    RefusedUri: 422, Busy: 429, Collision: 409, Unavailable: 503,
+    UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, UnknownNote: 404, Taken: 409,
+    StaleFolder: 409, Collision: 409, Refused: 422, RefusedUri: 422, Busy: 429, Unavailable: 503,
 }  # fmt: skip
 """What the client hears of our errors; others are 400."""
 

@@ -116,3 +116,15 @@ def test_reasons_cite_only_notes_and_events_that_exist(engine):
                     assert value in said[field] if field == "hashtag" else value == said[field]
                     cited += 1
     assert cited > 20
+
+
+def test_less_like_this_can_be_taken_back(engine):
+    says(engine, "s", ("less_like_this", video(20), None), ("less_like_this", video(21), None))
+    assert len(engine.past("s").unwanted) == 2
+    says(engine, "s2", ("skip", video(20), None))
+    events = [("less_like_this", video(20), None), ("undo_less_like_this", video(20), None)]
+    says(engine, "w", ("watch", video(21), None), ("like", video(20), None), *events)
+    past = engine.past("w")
+    assert not past.unwanted and engine.videos.row[video(20)] in past.rows
+    says(engine, "x", ("like", video(20), None), ("skip", video(20), None), *events)
+    assert not engine.past("x").rows, "a skip of before still stands"
