@@ -49,9 +49,8 @@ class Postgres(Database):
     """One database of a server. Writing transactions of all services take turns, as in SQLite."""
 
     readers = 4
-    begin = (
-        (f"BEGIN; SELECT pg_advisory_xact_lock({WRITER})",),
-    ) * 2  # what is not synced ends with the server, which may end without this process
+    _begin = (f"BEGIN; SELECT pg_advisory_xact_lock({WRITER})",)
+    begin = (_begin, _begin)  # what is not synced ends with the server, maybe before this process
 
     def __init__(self, url: str) -> None:
         """
