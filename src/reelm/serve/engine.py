@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from reelm.config import Config
@@ -17,7 +18,8 @@ from reelm.errors import ReelmError
 from reelm.runs import Run
 from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
-from reelm.serve.picks import Mask, Picker, Scores, best
+from reelm.serve.picks import Picker, best
+from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.reasons import Reasons
 from reelm.serve.store import Feed, Impression, Store, StoredEvent
 from reelm.serve.videos import Videos
@@ -39,6 +41,9 @@ class EngineConfig(Config):
     """A video counts as finished from this portion on."""
     diversity: float = Field(default=0.5, ge=0, le=1)
     """How much the fallback avoids what it has just shown; 0 is by popularity and age alone."""
+    ann_from: PositiveInt = 200_000
+    """Videos from which on an index finds candidates (extra `ann`), for models that compare
+    vectors; below, and for other models, all are scored."""
 
 
 class BadCursor(ReelmError):
@@ -85,9 +90,20 @@ class Engine:
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
         self._reasons = Reasons(self.videos, kinds)
         self._picker = Picker(run, self.videos, self.config.diversity)
+        self._everything = Everything(run, self.videos)
+        self._shortlist = self._short()
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
+
+    def _short(self) -> Shortlist | None:
+        """For a large catalogue, if the model's scores can be looked for."""
+        large = len(self.videos.ids) >= self.config.ann_from
+        with torch.inference_mode():
+            if not large or self.run.model.factors() is None:
+                return None
+        picker = self._picker
+        return Shortlist(self.run, self.videos, picker.standing, picker.reads_content)
 
     def feed(self, user: str, n: int = 10, cursor: str | None = None, again: bool = False) -> Page:
         """The next `n` videos for any user, known or not; fewer at the end of the catalogue.
@@ -180,8 +196,7 @@ class Engine:
         """Choose the next places of a feed from the newest past of its user."""
         past, row = self.past(feed.user_id), self.videos.row
         here = [row[i.video_id] for i in shown if i.video_id in row]
-        allowed = self._allowed(feed, past, here)
-        chosen = self._choose(feed, past, here, allowed, count)
+        chosen = self._choose(feed, past, here, count)
         out = []
         for place, (source, r, score) in enumerate(chosen, start=len(shown)):
             why = self._reasons.of(source, r, past)
@@ -192,32 +207,45 @@ class Engine:
             )
         return out
 
-    def _allowed(self, feed: Feed, past: Past, here: Sequence[int]) -> Mask:
-        allowed = self.videos.usable.copy()
-        allowed[list(here)] = False
-        allowed[list(past.blocked)] = False
-        allowed[self.videos.by(past.blocked_creators)] = False
+    def _gone(self, feed: Feed, past: Past, here: Sequence[int]) -> Rows:
+        """Rows that this feed must not show."""
+        gone = list(here)
+        gone += past.blocked
+        gone += self.videos.by(past.blocked_creators)
         if not feed.again:
-            seen = [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
-            allowed[seen] = False
-            allowed[list(past.touched)] = False
+            gone += [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
+            gone += past.touched
             if self._log and not self.store.forgotten(feed.user_id):
-                allowed[self._log.touched(feed.user_id)] = False
-        return allowed
+                gone += self._log.touched(feed.user_id).tolist()
+        return np.array(gone, np.int64)
 
     def _choose(
-        self, feed: Feed, past: Past, here: list[int], allowed: Mask, count: int
+        self, feed: Feed, past: Past, here: list[int], count: int
     ) -> list[tuple[str, int, float]]:
         """Source, row and score of `count` places, or of as many as there are videos."""
-        rng = _chance(feed.feed_id, len(here))
-        scores = self._picker.everything(past)
-        by_model = self._picker.by_model(scores, past)
-        novelty = self._picker.by_novelty(scores, past, rng)
+        rng, gone = _chance(feed.feed_id, len(here)), self._gone(feed, past, here)
+        if self._shortlist is None:
+            return self._filled(self._everything.pools(past, gone), past, here, count, rng)
+        pools = self._shortlist.pools(past, gone, 2 * count)
+        out = self._filled(pools, past, here, count, rng)
+        if len(out) == count:
+            return out
+        here, gone = here + [row for _, row, _ in out], np.append(gone, [row for _, row, _ in out])
+        pools = self._everything.pools(past, gone.astype(np.int64))
+        return out + self._filled(pools, past, here, count - len(out), rng)
+
+    def _filled(
+        self, pools: Pools, past: Past, here: list[int], count: int, rng: np.random.Generator
+    ) -> list[tuple[str, int, float]]:
+        """The next places of a feed that showed `here`, chosen from these pools."""
+        picker = self._picker
+        by_model = picker.by_model(pools.model, past)
+        novelty = picker.by_novelty(pools.new, past, rng)
         queues = {
-            "model": _later(lambda: _ranked(by_model, allowed, 2 * count)),
-            "new": _later(lambda: _ranked(novelty, allowed, count)),
+            "model": _later(lambda: _ranked(pools.model, by_model, 2 * count)),
+            "new": _later(lambda: _ranked(pools.new, novelty, count)),
             "fallback": _later(
-                lambda: self._picker.by_default(allowed, past, here, 2 * count, rng)
+                lambda: picker.by_default(pools.fallback, past, here, 2 * count, rng)
             ),
         }
         taken: set[int] = set()
@@ -243,8 +271,9 @@ def _later(make: Callable[[], list[tuple[int, float]]]) -> Iterator[tuple[int, f
     yield from make()
 
 
-def _ranked(scores: Scores, allowed: Mask, count: int) -> list[tuple[int, float]]:
-    return [(row, float(scores[row])) for row in best(scores, allowed, count).tolist()]
+def _ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
+    places = best(scores, pool.allowed, count)
+    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
 
 
 def _first(
