@@ -1,6 +1,7 @@
 """Three ways to choose videos: by the model, among the new ones, and without knowing the user."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,6 +10,7 @@ from reelm.models.base import Retriever
 from reelm.runs import Run
 from reelm.serve.past import Past
 from reelm.serve.pools import Pool
+from reelm.serve.reranking import dpp, mmr, relevance, unit
 from reelm.serve.videos import Videos
 
 POPULAR, FRESH = 150, 50
@@ -105,6 +107,28 @@ class Picker:
         newest = best(pool.of(self.freshness), allowed, FRESH)
         among = np.union1d(best(base, allowed, room), newest)
         return self._spread(pool.row(among), base[among], shown[-MEMORY:], count)
+
+    def varied(
+        self, found: Sequence[tuple[int, float]], shown: Sequence[int], count: int,
+        how: tuple[Literal["mmr", "dpp"], float],
+    ) -> list[int]:  # fmt: skip
+        """Places of at most `count` of these rows and scores in an order with more variety.
+
+        Args:
+            found: best first.
+            shown: rows already in this feed, in order.
+            how: the method and its strength.
+        """
+        rows = np.array([row for row, _ in found], np.int64)
+        before = np.array(shown[-MEMORY:], np.int64)
+        held = self._videos.facets.dense(np.concatenate([rows, before])).astype(np.float64)
+        vectors = unit(held)
+        alike = vectors[: len(rows)] @ vectors.T
+        worth, (method, strength) = relevance(np.array([score for _, score in found])), how
+        if method == "dpp":
+            return dpp(worth, alike[:, : len(rows)], count, strength).tolist()
+        earlier = alike[:, len(rows) :].T
+        return mmr(worth, alike[:, : len(rows)], count, strength, MEMORY, earlier).tolist()
 
     def _spread(
         self, pool: Int[np.ndarray, "pool"], base: Float[np.ndarray, "pool"],

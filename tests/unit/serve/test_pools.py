@@ -25,12 +25,12 @@ def engines(run, catalog, notes):
 
 
 def drained(engine, user):
-    shown, cursor = [], None
-    while page := engine.feed(user, 7, cursor):
+    page = engine.feed(user, 7)
+    shown = list(page.items)
+    while page.next_cursor:
+        page = engine.feed(user, 7, page.next_cursor)
         shown += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return shown
+    return shown
 
 
 def test_the_model_puts_the_same_videos_first(trained, catalog, notes):
