@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 
-
 Factors = tuple[Float[Tensor, "items dim"], Float[Tensor, "items"]]
 
 
@@ -82,7 +81,7 @@ class Retriever(Recommender):
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch dim"]:
         """What `factors` are multiplied with; only where there are factors."""
-        raise NotImplementedError(f"{type(self).__name__} has no factors")
+        raise TypeError(f"{type(self).__name__} has no factors: score everything instead")
 
     def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
         """How alike each item is to all: cosine of vectors, else scores of a history of one."""

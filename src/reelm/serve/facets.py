@@ -126,7 +126,7 @@ class Facets:
         return total.astype(np.float64)
 
     def dense(self, rows: Int[np.ndarray, "chosen"]) -> Bool[np.ndarray, "chosen held"]:
-        """Which of the given rows holds which facet; facets that none of them holds are left out."""
+        """Which of the given rows holds which facet; those that none holds are left out."""
         place, held = self._held(rows)
         names, column = np.unique(held, return_inverse=True)
         out = np.zeros((len(rows), len(names)), bool)
