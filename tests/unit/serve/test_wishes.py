@@ -57,10 +57,11 @@ def test_less_like_this_shows_fewer_alike(engine):
 
 def test_less_like_this_is_heard_where_the_model_chooses(engine):
     past, row = engine.past("u3"), engine.videos.row
-    scores = engine._picker.everything(past)
+    pool = engine._everything.pools(past, np.zeros(0, np.int64)).model
+    scores = pool.scores
     unwanted = row[video(33)]
     more = replace(past, unwanted=(unwanted,))
-    heard, plain = (engine._picker.by_model(scores, p) for p in (more, past))
+    heard, plain = (engine._picker.by_model(pool, p) for p in (more, past))
     change = np.where(np.isfinite(scores), heard, 0) - np.where(np.isfinite(scores), plain, 0)
     alike = [
         n for n in range(10, WATCHED) if kind(n) == kind(33) and np.isfinite(scores[row[video(n)]])
