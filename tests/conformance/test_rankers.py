@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from reelm import runs, train
 from reelm.data.batches import padded
@@ -130,8 +131,8 @@ def test_a_saved_run_answers_the_same_without_its_data(case, passed_by, tmp_path
         shown = asked(passed_by, 4, 5)
         assert torch.equal(run.model.score(*shown), fresh.model.score(*shown))
     users = ["u1", "u2", "nobody"]
-    assert run.recommend(users, 4).equals(fresh.recommend(users, 4))
-    assert run.similar(["v1", "never"], 4).equals(fresh.similar(["v1", "never"], 4))
+    assert_frame_equal(run.recommend(users, 4), fresh.recommend(users, 4))
+    assert_frame_equal(run.similar(["v1", "never"], 4), fresh.similar(["v1", "never"], 4))
 
 
 def test_learns_whom_a_video_is_for(case, passed_by, tmp_path):
