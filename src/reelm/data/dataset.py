@@ -49,7 +49,7 @@ class Dataset:
     has_feature: Mapping[str, Bool[np.ndarray, "items"]] = field(default_factory=dict)
     uploaded: Float64[np.ndarray, "items"] | None = None
     """Seconds since 1970, UTC; NaN where unknown."""
-    profiles: Mapping[str, Float[Tensor, "users dim"]] = field(default_factory=dict)
+    profiles: Mapping[str, Float[Tensor, "users _"]] = field(default_factory=dict)
     """Frozen vectors of users by name; users without one are zero."""
     preferences: Preferences | None = None
     """Edges that were said and not watched; None where nobody said any."""
