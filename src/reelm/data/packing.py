@@ -252,7 +252,7 @@ def _interactions(
 ) -> dict[str, np.ndarray | None]:
     """The columns of `_Log` for the events of one piece that count."""
     has = set(frame.columns)
-    given = pl.col("value").cast(pl.Float64) if "value" in has else pl.lit(1.0)
+    given = pl.col("value").cast(pl.Float64) if "value" in has else pl.repeat(1.0, pl.len())
     if "event" in has:
         watch = (pl.col("event") == "watch").fill_null(False)
         counts = watch & (given >= config.min_portion)

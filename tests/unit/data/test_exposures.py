@@ -87,6 +87,18 @@ def test_a_watch_nobody_measured_was_not_refused():
     assert shown(data.exposures, data) == [("a", "w", 1, "")]
 
 
+def test_a_log_without_values_has_exposures_too():
+    rows = pl.DataFrame(
+        {"user_id": ["a"] * 3, "video_id": list("vwx"), "event": ["like", "dislike", "like"]}
+    )
+    data = Dataset.of(pack([rows], list("vwx"), CONFIG))
+    assert shown(data.exposures, data) == [
+        ("a", "v", 1, ""),
+        ("a", "w", 0, "v"),
+        ("a", "x", 1, "v"),
+    ]
+
+
 def test_the_split_by_time_cuts_both_and_shows_nothing_of_later_parts():
     data = built()
     cut = split(data, SplitConfig(name="global_time", valid_from=3.0, test_from=9.2))
