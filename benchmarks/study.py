@@ -23,10 +23,10 @@ from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.split import Split, SplitConfig, split
 from reelm.data.tables import Features
-from reelm.evaluate import Sampled, evaluate
+from reelm.evaluate import Sampled, evaluate, places
 from reelm.formats.base import ReadOptions
 from reelm.formats.tiktok import TikTok
-from reelm.models.base import Retriever
+from reelm.models.base import Ranker
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path(os.environ.get("REELM_WORK", "work/papers"))
@@ -81,7 +81,7 @@ def run(
     data: Split,
     arms: Sequence[Arm],
     seeds: Sequence[int],
-    extra: Callable[[Retriever, Split], Mapping[str, Any]] | None = None,
+    extra: Callable[[Any, Split], Mapping[str, Any]] | None = None,
     make: Callable[[Split, Arm, int], Path] | None = None,
 ) -> None:
     """Train and test each arm with each seed that the table lacks, seed by seed.
@@ -113,21 +113,26 @@ def tested(
     arm: Arm,
     seed: int,
     made: Path,
-    extra: Callable[[Retriever, Split], Mapping[str, Any]] | None,
+    extra: Callable[[Any, Split], Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """The row of a run, for which the test split is opened once."""
     config = arm.train
     lines = (made / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     epochs = [json.loads(line) for line in lines]
     model = runs.load(made).model
-    report = evaluate(model, data.test, ("mixed",), (5, 10, 20), sampled=Sampled(100))
+    if isinstance(model, Ranker):
+        assert data.test_shown is not None
+        figures = places(model, data.test_shown).metrics
+    else:
+        report = evaluate(model, data.test, ("mixed",), (5, 10, 20), sampled=Sampled(100))
+        figures = report.pools["mixed"]
     spent = np.cumsum([row["cpu_s"] for row in epochs])
     valid = [(float(s), row.get(config.measure)) for s, row in zip(spent, epochs, strict=True)]
     kept = next((row for row in epochs if row.get("kept")), epochs[-1] if epochs else {})
     return {
         "arm": arm.name,
         "seed": seed,
-        "test": {name: round(value, 5) for name, value in report.pools["mixed"].items()},
+        "test": {name: round(value, 5) for name, value in figures.items()},
         "valid": kept.get(config.measure),
         "best_epoch": kept.get("epoch", 0),
         "epochs": len(epochs),

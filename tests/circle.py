@@ -19,6 +19,18 @@ def circle_events(users: int = 24, videos: int = 12, steps: int = 5) -> pl.DataF
     return table.with_columns(event=pl.lit("watch"), value=pl.lit(1.0))
 
 
+def circle_shown(users: int = 24, videos: int = 12, steps: int = 5) -> pl.DataFrame:
+    """The same, and between two of them one of the other half, which nobody watches."""
+    rows = [
+        (f"u{u}", f"v{((u + 1) % 2 + 2 * (u // 2 + step)) % videos}", step * 100 + u + 40.5)
+        for u in range(users)
+        for step in range(steps)
+    ]
+    table = pl.DataFrame(rows, schema=["user_id", "video_id", "timestamp"], orient="row")
+    passed = table.with_columns(event=pl.lit("watch"), value=pl.lit(0.1))
+    return pl.concat([circle_events(users, videos, steps), passed]).sort("timestamp")
+
+
 def circle_features(videos: int = 12) -> Features:
     """Taste and place in the circle: enough to tell every video from the others."""
     angle = 2 * np.pi * np.arange(videos) / videos

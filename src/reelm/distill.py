@@ -248,7 +248,7 @@ def taught(data: Dataset, teacher: Run, name: str, sections: Mapping[str, Config
         raise ConfigError(f"{name} cannot be a student: it does not learn from pairs, as mf does.")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(training.seed)
-        found = _teacher(teacher.model.eval().to(training.device), data, config)
+        found = _teacher(teacher.retriever.eval().to(training.device), data, config)
         return Student(config, data, model, found)
 
 

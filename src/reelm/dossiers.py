@@ -120,7 +120,7 @@ def candidates(base: Run, train: Dataset, top: int = TOP) -> Int[np.ndarray, "us
         for at in range(0, len(train.users), TILE):
             rows = np.arange(at, min(at + TILE, len(train.users)))
             shown = padded(train.item, train.offsets[rows], train.offsets[rows + 1])
-            scores = base.model.score(torch.from_numpy(rows), shown).clone()
+            scores = base.retriever.score(torch.from_numpy(rows), shown).clone()
             scores.scatter_(1, shown, -torch.inf)
             scores[:, torch.from_numpy(train.counts == 0)] = -torch.inf
             most = scores.topk(min(top, scores.shape[1]), dim=1)

@@ -29,9 +29,9 @@ from torch import Tensor
 from reelm import config, files
 from reelm.data.batches import padded
 from reelm.data.dataset import Dataset
-from reelm.errors import BadData
+from reelm.errors import BadData, ConfigError
 from reelm.models import find
-from reelm.models.base import Retriever
+from reelm.models.base import Ranker, Retriever
 
 VERSION = 1
 TILE = 1 << 23  # scores held at once
@@ -47,7 +47,7 @@ class Run:
 
     name: str
     """The model's name in the table of models."""
-    model: Retriever
+    model: Retriever | Ranker
     items: tuple[str, ...]
     """Video id of every item row; row 0 is padding and has the empty id."""
     users: tuple[str, ...]
@@ -61,9 +61,23 @@ class Run:
     """Its manifest."""
 
     @staticmethod
-    def of(name: str, model: Retriever, data: Dataset) -> "Run":
+    def of(name: str, model: Retriever | Ranker, data: Dataset) -> "Run":
         """A run that lives in memory only."""
         return Run(name, model.eval(), data.items, data.users, data.offsets, data.item)
+
+    @property
+    def retriever(self) -> Retriever:
+        """The model, for those who need scores of the whole catalogue.
+
+        Raises:
+            ConfigError: it rates single places.
+        """
+        if isinstance(self.model, Ranker):
+            raise ConfigError(
+                f"{self.name} rates single places, and this needs a model that scores the whole "
+                "catalogue at once, such as sasrec. Name a run of one."
+            )
+        return self.model
 
     @cached_property
     def counts(self) -> Int64[np.ndarray, "items"]:
@@ -93,17 +107,21 @@ class Run:
         """The model's scores for histories of item rows, oldest first, each perhaps empty.
 
         `users` matters only to models that know users by more than their histories; there a user
-        that training did not know counts as the first one, so ask those for no score.
+        that training did not know counts as the first one, so ask those for no score. A model
+        that rates single places rates every video for every user, which takes its time.
         """
         with torch.inference_mode():
-            return self.model.score(*self._shown(histories, users))
+            shown = self._shown(histories, users)
+            if isinstance(self.model, Ranker):
+                return self.model.score_all(*shown)
+            return self.model.score(*shown)
 
     def asking(
         self, histories: Sequence[Sequence[int]], users: Sequence[str] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """What the model's `factors` are multiplied with to give `score`."""
         with torch.inference_mode():
-            return self.model.asking(*self._shown(histories, users))
+            return self.retriever.asking(*self._shown(histories, users))
 
     def _shown(
         self, histories: Sequence[Sequence[int]], users: Sequence[str] | None
@@ -261,7 +279,7 @@ def list_runs(work: Path) -> list[Path]:
     return sorted(found, key=lambda folder: files.manifest(folder).get("finished_at", 0))
 
 
-def _model(name: str, values: Mapping[str, Any], hollow: Dataset, folder: Path) -> Retriever:
+def _model(name: str, values: Mapping[str, Any], hollow: Dataset, folder: Path) -> Any:
     """The model with its saved weights; buffers take the size they were saved with."""
     kind = find(name)
     tensors = safetensors.torch.load_file(folder / "model.safetensors")
@@ -332,7 +350,9 @@ def _card(
 ) -> str:
     """The run in words."""
     last = max(rows, key=lambda row: row.get("kept", 0), default={})
-    measured = ", ".join(f"{k} {v:.4f}" for k, v in last.items() if "@" in k) or "nothing measured"
+    measured = (
+        ", ".join(f"{k} {v:.4f}" for k, v in last.items() if _measure(k)) or "nothing measured"
+    )
     settings = "\n".join(f"- {k}: {v}" for k, v in values.get("model", {}).items()) or "- none"
     left = ", ".join(f"{count} {name}" for name, count in facts.get("removed", {}).items())
     return f"""# {run.name}
@@ -354,3 +374,8 @@ The folder holds the ids of users and what they watched; share it only where tha
 Load it with `reelm.load(folder)`. It answers for videos and users that were there when it was
 trained; for others it falls back to popular videos and says so.
 """
+
+
+def _measure(name: str) -> bool:
+    """Whether a row's number is of validation: pool/metric, not loss/term."""
+    return "/" in name and not name.startswith("loss/")

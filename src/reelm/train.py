@@ -18,11 +18,12 @@ from reelm import config, files, runs
 from reelm.config import Config
 from reelm.data.batches import SequenceBatch
 from reelm.data.dataset import Dataset
+from reelm.data.exposures import Exposures
 from reelm.data.split import Questions, Split
 from reelm.errors import ConfigError, NonFinite
-from reelm.evaluate import evaluate
+from reelm.evaluate import calibrate, evaluate, places
 from reelm.models import find
-from reelm.models.base import Recommender, Retriever
+from reelm.models.base import Ranker, Recommender, Retriever
 from reelm.runs import Run
 from reelm.sources import Sources
 from reelm.training import CHECKPOINT, Row, State, TrainConfig, resolved
@@ -30,6 +31,8 @@ from reelm.training import CHECKPOINT, Row, State, TrainConfig, resolved
 VERSION = 4
 
 Loss = Callable[[Any], Mapping[str, Tensor]]
+Judged = Questions | Exposures
+"""What a model is chosen by: questions for a retriever, places for a ranker."""
 
 
 def train_run(
@@ -56,9 +59,9 @@ def train_run(
     sections: dict[str, Config] = {"model": model_config, "train": train_config}
     plan = Plan("train", VERSION, name, sections, {"split": split.fingerprint, "model": name})
 
-    def learn(folder: Path) -> tuple[Retriever, list[Row]]:
+    def learn(folder: Path) -> tuple[Retriever | Ranker, list[Row]]:
         model = build(name, model_config, split.train, train_config.seed)
-        return model, train(model, split.train, train_config, split.valid, folder=folder)
+        return model, train(model, split.train, train_config, judged(split, model), folder=folder)
 
     return carry_out(plan, split, work, learn, sources)
 
@@ -80,7 +83,7 @@ def carry_out(
     plan: Plan,
     split: Split,
     work: Path,
-    learn: Callable[[Path], tuple[Retriever, list[Row]]],
+    learn: Callable[[Path], tuple[Retriever | Ranker, list[Row]]],
     sources: Sources | None = None,
 ) -> Path:
     """Make the run of a plan in `work/runs/<name>-<key>/`, or return it if it is there.
@@ -132,9 +135,10 @@ def fit(
 
     With a dataset instead of a split there is nothing to choose by: all epochs are run.
     """
-    data, valid = (split.train, split.valid) if isinstance(split, Split) else (split, None)
+    data = split.train if isinstance(split, Split) else split
     train_config = train_config or TrainConfig()
     model = build(name, model_config, data, train_config.seed)
+    valid = judged(split, model) if isinstance(split, Split) else None
     train(model, data, train_config, valid, loss)
     return Run.of(name, model, data)
 
@@ -159,7 +163,7 @@ def train(
     model: Recommender,
     data: Dataset,
     config: TrainConfig,
-    valid: Questions | None = None,
+    valid: Judged | None = None,
     loss: Loss | None = None,
     folder: Path | None = None,
 ) -> list[Row]:
@@ -170,7 +174,8 @@ def train(
     the weights that the model ends with.
 
     Args:
-        valid: questions to choose by; without them the last weights are kept.
+        valid: questions, or for a ranker places, to choose by; without them the last weights are
+            kept. A ranker is calibrated on them in the end.
         loss: replaces `model.loss`; distillation and unlearning pass their own.
         folder: where checkpoints and metrics.jsonl go; training goes on from a checkpoint there.
 
@@ -181,7 +186,7 @@ def train(
     model.to(config.device)
     if not any(p.requires_grad for p in model.parameters()):
         return []  # a baseline that was complete when it was built
-    chosen = drawn(valid, config) if isinstance(model, Retriever) else None
+    chosen = drawn(valid, config)
     devices = [] if config.device == "cpu" else [torch.device(config.device)]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
@@ -200,7 +205,28 @@ def train(
                 if folder is not None:
                     state.write(folder)
                     state.save(folder)
-    return state.end()
+    rows = state.end()
+    if isinstance(model, Ranker) and isinstance(chosen, Exposures):
+        calibrate(model, chosen)
+    return rows
+
+
+def judged(split: Split, model: Recommender) -> Judged | None:
+    """What of a split's validation a model is chosen by."""
+    return split.valid_shown if isinstance(model, Ranker) else split.valid
+
+
+def goes_by(model: Recommender, config: TrainConfig) -> str:
+    """The measure of this model under these settings."""
+    of_places = config.measure.startswith("places/")
+    if isinstance(model, Ranker):
+        return config.measure if of_places else "places/auc"
+    if of_places:
+        raise ConfigError(
+            f"train.measure = {config.measure!r} is of models that rate single places, and "
+            f"{type(model).__name__} ranks the catalogue. Use pool/metric@k, such as mixed/ndcg@10."
+        )
+    return config.measure
 
 
 def _epoch(state: State, data: Dataset, loss: Loss, folder: Path | None) -> Row:
@@ -261,37 +287,45 @@ def _add(state: State, terms: Mapping[str, Tensor]) -> None:
         state.sums[f"loss/{name}"] = state.sums.get(f"loss/{name}", 0.0) + value
 
 
-def drawn(valid: Questions | None, config: TrainConfig) -> Questions | None:
-    """The validation questions that training asks, the same each time; None if there are none."""
+def drawn(valid: Judged | None, config: TrainConfig) -> Judged | None:
+    """The validation questions that training asks, the same each time; None if there are none.
+    Places are all asked: each says little, and none costs a scoring of the catalogue."""
     if valid is None or not len(valid):
         return None
-    if len(valid) <= config.validate_on:
+    if isinstance(valid, Exposures) or len(valid) <= config.validate_on:
         return valid
     some = np.random.default_rng(config.seed).permutation(len(valid))[: config.validate_on]
     return valid.take(np.sort(some))
 
 
-def _validate(state: State, questions: Questions) -> Row:
-    assert isinstance(state.model, Retriever)
+def _validate(state: State, asked: Judged) -> Row:
+    measure = goes_by(state.model, state.config)
     with state.averaged():
-        measured = validated(state.model, questions, state.config)
-        state.better(measured)
-    return {state.config.measure: measured}
+        measured = validated(state.model, asked, state.config)
+        state.better(-measured if measure.endswith("loss") else measured)
+    return {measure: measured}
 
 
-def validated(model: Retriever, questions: Questions, config: TrainConfig) -> float:
-    """`config.measure` of a model on validation questions.
+def validated(model: Recommender, asked: Judged, config: TrainConfig) -> float:
+    """The measure of a model on validation questions or places.
 
     Raises:
-        ConfigError: no question has a target in the measure's pool, or no metric is called so.
+        ConfigError: no question has a target in the measure's pool, no place has what the measure
+            needs, or no metric is called so.
     """
-    pool, _, metric = config.measure.partition("/")
-    k = int(metric.partition("@")[2] or 10)
-    measured = evaluate(model, questions, pools=(pool,), ks=(k,))[config.measure]
+    pool, _, metric = goes_by(model, config).partition("/")
+    if isinstance(asked, Exposures):
+        assert isinstance(model, Ranker)
+        measured = places(model, asked).metrics[metric]
+    else:
+        assert isinstance(model, Retriever)
+        k = int(metric.partition("@")[2] or 10)
+        measured = evaluate(model, asked, pools=(pool,), ks=(k,))[f"{pool}/{metric}"]
     if math.isnan(measured):
         raise ConfigError(
             f"train.measure = {config.measure!r}: no validation question has a target "
-            f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr."
+            f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr; "
+            "places/auc and the like need places that were liked and places that were not."
         )
     return measured
 

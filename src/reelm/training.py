@@ -57,9 +57,15 @@ class TrainConfig(Config):
     validate_every: PositiveInt = 1
     """Epochs between validations."""
     validate_on: PositiveInt = 2000
-    """Validation questions that are asked, drawn once; all if there are fewer."""
-    measure: str = Field(default="mixed/ndcg@10", pattern=r"^(mixed|warm|cold)/[a-z]+(@\d+)?$")
-    """What validation goes by: pool/metric@k. The weights that were best by it are kept."""
+    """Validation questions that are asked, drawn once; all if there are fewer. Of models that
+    rate single places every validation place is asked."""
+    measure: str = Field(
+        default="mixed/ndcg@10",
+        pattern=r"^((mixed|warm|cold)/[a-z]+(@\d+)?|places/(auc|gauc|uauc|logloss))$",
+    )
+    """What validation goes by: pool/metric@k; places/auc, gauc, uauc or logloss for models that
+    rate single places, which go by places/auc where a pool is named. The weights that were best
+    by it are kept."""
     checkpoint_s: NonNegativeInt = 20
     """Seconds between checkpoints, from which a killed training goes on; 0 after every epoch."""
     device: str = "cpu"

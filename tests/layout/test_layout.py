@@ -18,7 +18,13 @@ ROOT = HOUSE.parents[1]
 SOURCES = sorted(HOUSE.rglob("*.py"))
 PLURALS = {"models": "MODELS", "backends": "BACKENDS", "prompts": "PROMPTS", "encoders": "ENCODERS",
            "formats": "FORMATS"}  # fmt: skip
-NOT_SIBLINGS = {"__init__", "base", "pairwise", "sequential"}  # what siblings begin from
+NOT_SIBLINGS = {
+    "__init__",
+    "base",
+    "pairwise",
+    "pointwise",
+    "sequential",
+}  # what siblings begin from
 
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

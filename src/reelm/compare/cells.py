@@ -15,8 +15,10 @@ from reelm.compare.leaks import counted
 from reelm.config import Config
 from reelm.cost import steps
 from reelm.data.split import Split
-from reelm.errors import ReelmError
+from reelm.errors import ConfigError, ReelmError
 from reelm.evaluate import EvaluateConfig
+from reelm.models import find
+from reelm.models.base import Ranker
 from reelm.sources import Sources
 from reelm.train import TrainConfig
 
@@ -103,6 +105,11 @@ def _cell(data: Data, arm: Arm, at: tuple[int, int], work: Path, asked: Evaluate
     known: dict[str, Any] = dict(dataset=data.label, model=arm.label, place=place, seed=seed)
     chosen = arm.train.model_copy(update={"seed": seed})
     try:
+        if issubclass(find(arm.name), Ranker):
+            raise ConfigError(
+                f"{arm.name} rates single places, which compare cannot set beside rankings yet. "
+                "Use train and evaluate (docs/ctr.md)."
+            )
         folder = train.train_run(data.split, arm.name, arm.settings, chosen, work, data.sources)
         known["run"] = folder
         run = runs.load(folder)

@@ -12,6 +12,7 @@ from torch import Tensor
 from reelm.data import augment
 from reelm.data.augment import Repeat
 from reelm.data.dataset import Dataset
+from reelm.data.exposures import Exposures
 
 Weigh = Literal["batch", "place", "user", "portion"]
 Window = Literal["newest", "all"]
@@ -65,6 +66,21 @@ class SequenceBatch:
         cut = (None if field is None else field[taken, empty:] for field in rest)
         history, following = self.history[taken, empty:], self.next_item[taken, empty:]
         return SequenceBatch(history, following, *cut, share=self.share * share)
+
+
+@dataclass(frozen=True)
+class ExposureBatch:
+    """Places with their labels; padding of histories is 0 and on the left."""
+
+    user: Int[Tensor, "batch"]
+    history: Int[Tensor, "batch length"]
+    item: Int[Tensor, "batch"]
+    label: Float[Tensor, "batch"]
+
+    def to(self, device: torch.device) -> "ExposureBatch":
+        """The same on another device."""
+        parts = (self.user, self.history, self.item, self.label)
+        return ExposureBatch(*(part.to(device) for part in parts))
 
 
 def sequences(
@@ -146,6 +162,22 @@ def _weights(
         portion = data.value[np.where(where.real, where.source + 1, 0)]
         weight = np.where(where.real, np.clip(portion, 0, 1), 0)
     return torch.from_numpy(weight.astype(np.float32))
+
+
+def exposed(
+    shown: Exposures, batch_size: int, max_length: int, rng: torch.Generator | None = None
+) -> Iterator[ExposureBatch]:
+    """All places once, shuffled by `rng` or as they lie; of histories the newest `max_length`."""
+    count = len(shown)
+    order = np.arange(count) if rng is None else torch.randperm(count, generator=rng).numpy()
+    for at in range(0, count, batch_size):
+        rows = order[at : at + batch_size]
+        yield ExposureBatch(
+            torch.from_numpy(shown.user[rows]),
+            padded(shown.past, shown.start[rows], shown.stop[rows], max_length),
+            torch.from_numpy(shown.item[rows].astype(np.int64)),
+            torch.from_numpy(shown.label[rows]),
+        )
 
 
 def padded(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int8, Int32, Int64
 from torch import Tensor
 
 from reelm.data import stored
+from reelm.data.exposures import Exposures, parted
 from reelm.data.packing import POSITIVE, SPLITS, DatasetConfig, Packed, pack
 from reelm.data.preferences import Preferences
 from reelm.data.tables import Catalog, Features
@@ -52,6 +53,8 @@ class Dataset:
     """Frozen vectors of users by name; users without one are zero."""
     preferences: Preferences | None = None
     """Edges that were said and not watched; None where nobody said any."""
+    exposures: Exposures | None = None
+    """What was shown, liked or not; None unless `DatasetConfig.exposures` asks for it."""
     removed: Mapping[str, int] = field(default_factory=dict)
     """What the rules left out: `repeats` of the video just before it; `interactions`, `users`
     and `videos` that had fewer interactions than `DatasetConfig` asks for; as `features.<name>`
@@ -113,6 +116,7 @@ class Dataset:
     @staticmethod
     def of(packed: Packed, features: Sequence[Features] | Mapping[str, Features] = ()) -> "Dataset":
         """A packed log with the vectors of its videos."""
+        packed, shown = parted(packed) if packed.exposures else (packed, None)
         items = tuple(packed.items)
         vectors, has, broken = _aligned(features, items)
         return Dataset(
@@ -126,6 +130,7 @@ class Dataset:
             features=vectors,
             has_feature=has,
             uploaded=packed.uploaded,
+            exposures=shown,
             removed=packed.removed | broken,
         )
 
@@ -217,6 +222,8 @@ class Dataset:
                 seen.update(np.ascontiguousarray(tables[name].numpy()).data)
         if self.preferences is not None:
             seen.update(self.preferences.digest())
+        if self.exposures is not None:
+            seen.update(self.exposures.digest())
         return seen.hexdigest()[:12]
 
     @cached_property

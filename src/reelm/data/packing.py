@@ -19,9 +19,10 @@ from reelm.errors import BadData
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 POSITIVE = ("like", "share", "comment", "follow", "favorite", "rating", "interaction")
-COLUMNS = ("user_id", "video_id", "event", "value", "timestamp", "split", "order")
+COLUMNS = ("user_id", "video_id", "event", "value", "timestamp", "split", "order", "rating")
 """What is looked at of an event."""
 NO_SPLIT = -1
+REFUSED = -1.0  # value of what was shown and not liked; of several at once the largest counts
 
 Rows = Int32[np.ndarray, "interactions"]
 Places = Int64[np.ndarray, "interactions"]
@@ -34,6 +35,12 @@ class DatasetConfig(Config):
     """A watch counts when at least this share of the video was watched, 0..1."""
     positive: tuple[str, ...] = POSITIVE
     """Kinds of event that count whatever their value is."""
+    rating_above: float | None = None
+    """A rating counts only if it is above this, as 3 is for CTR models on MovieLens; one without
+    stars is left out. Unset, every rating counts."""
+    exposures: bool = False
+    """Whether all other events are kept too, as videos that were shown and not liked: what models
+    that rate single places learn from (docs/ctr.md). min_user and min_item then count both."""
     min_user: NonNegativeInt = 0
     """Interactions a user must have. Users and videos with fewer are left out, again and again
     until all that stay have enough (the k-core of the papers); 0 keeps everybody."""
@@ -57,6 +64,8 @@ class Packed:
     removed: dict[str, int]
     """How many of what were left out: `repeats` of the video before; then interactions, users
     and videos that had too few (`min_user`, `min_item`)."""
+    exposures: bool = False
+    """Whether what was shown and not liked is there too, with the value `REFUSED`."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,7 @@ def pack(
         split=_split(log.split),
         uploaded=uploaded,
         removed={"repeats": repeats} if repeats else {},
+        exposures=config.exposures,
     )
     return core(packed, config.min_user, config.min_item)
 
@@ -220,6 +230,7 @@ def _kept(packed: Packed, user: Rows, left: Places, min_item: int) -> Packed:
         split=None if packed.split is None else packed.split[left],
         uploaded=None if packed.uploaded is None else packed.uploaded[item_stays],
         removed=packed.removed | {name: count for name, count in gone.items() if count},
+        exposures=packed.exposures,
     )
 
 
@@ -241,14 +252,22 @@ def _interactions(
 ) -> dict[str, np.ndarray | None]:
     """The columns of `_Log` for the events of one piece that count."""
     has = set(frame.columns)
-    given = pl.col("value").cast(pl.Float64) if "value" in has else pl.lit(1.0)
+    given = pl.col("value").cast(pl.Float64) if "value" in has else pl.repeat(1.0, pl.len())
     if "event" in has:
         watch = (pl.col("event") == "watch").fill_null(False)
         counts = watch & (given >= config.min_portion)
         counts |= pl.col("event").is_in(list(config.positive))
         value = pl.when(watch).then(given)
+        if config.rating_above is not None:
+            stars = pl.col("rating").cast(pl.Float64) if "rating" in has else pl.lit(None)
+            counts &= (pl.col("event") != "rating") | (stars > config.rating_above)
+            given = pl.when(pl.col("event") == "rating").then(stars).otherwise(given)
     else:
         counts, value = given >= config.min_portion, given
+    if config.exposures:
+        liked = counts.fill_null(False)
+        value = pl.when(liked).then(value.fill_null(1.0)).otherwise(pl.lit(REFUSED))
+        counts = given.is_not_null()  # what nobody measured was not refused
     frame = frame.select(*(n for n in COLUMNS if n in has), __value=value.cast(pl.Float32))
     frame = frame.filter(counts.fill_null(False))
     if frame["user_id"].null_count() or frame["video_id"].null_count():

@@ -12,6 +12,7 @@ from pydantic import Field
 from reelm import files
 from reelm.config import Config
 from reelm.data.dataset import SPLITS, Dataset
+from reelm.data.exposures import Exposures, parts
 from reelm.data.packing import offsets
 from reelm.errors import BadData, ConfigError
 
@@ -93,12 +94,18 @@ class Split:
     """The interactions of train and of valid."""
     label: Int8[np.ndarray, "interactions"] | None = None
     """Where each interaction of the whole dataset went: 0 train, 1 valid, 2 test."""
+    valid_shown: Exposures | None = None
+    test_shown: Exposures | None = None
+    """Places to be rated, where the dataset has exposures; those to learn from are the training
+    dataset's. A place's history has what was liked before its moment, in its own part of the
+    split and in the parts before."""
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with what training sees: the training data and the questions it chooses by."""
         seen = [self.valid.users, self.valid.start, self.valid.stop, self.valid.target]
-        return f"{self.name}-{self.train.fingerprint}-{_digest(seen)}"
+        shown = self.valid_shown.digest() if self.valid_shown is not None else b""
+        return f"{self.name}-{self.train.fingerprint}-{_digest(seen, shown)}"
 
 
 def split(data: Dataset, config: SplitConfig | None = None) -> Split:
@@ -107,13 +114,45 @@ def split(data: Dataset, config: SplitConfig | None = None) -> Split:
     if config.name == "auto":
         config = config.model_copy(update={"name": _natural(data)})
     cut = SPLITTERS[config.name](data, config)
+    if data.exposures is not None:
+        cut = with_exposures(cut, data, config)
     return joined(cut) if config.join_valid else cut
+
+
+def with_exposures(cut: Split, data: Dataset, config: SplitConfig) -> Split:
+    """The same with the exposures of the whole dataset, cut where its interactions were.
+
+    Raises:
+        ConfigError: this kind of split says nothing of places that were not liked.
+        BadData: a place has no time to be cut by.
+    """
+    shown = data.exposures
+    assert shown is not None and cut.label is not None
+    if config.name == "given" and shown.split is not None:
+        part = shown.split
+    elif config.name == "global_time" and (config.valid_share or config.valid_from is not None):
+        part = parts(shown, *_moments(data, config))
+    else:
+        raise ConfigError(
+            f"split.name = {config.name!r} cannot cut exposures; use global_time with a "
+            "valid_share above 0, or given, or set dataset.exposures = false."
+        )
+    train, valid, test = (shown.among(part == n, cut.label <= n) for n in range(3))
+    known = shown.among(part <= SPLITS["valid"], cut.label <= SPLITS["valid"])
+    return replace(
+        cut,
+        train=replace(cut.train, exposures=train),
+        before_test=replace(cut.before_test, exposures=known),
+        valid_shown=valid,
+        test_shown=test,
+    )
 
 
 def joined(cut: Split) -> Split:
     """The same test, with the validation interactions among those to learn from."""
     none = cut.valid.take(np.zeros(0, np.int64))
-    return replace(cut, train=cut.before_test, valid=none, name=f"{cut.name}-joined")
+    name = f"{cut.name}-joined"
+    return replace(cut, train=cut.before_test, valid=none, valid_shown=None, name=name)
 
 
 def leave_last_two(data: Dataset, config: SplitConfig | None = None) -> Split:
@@ -153,12 +192,9 @@ def global_time(data: Dataset, config: SplitConfig | None = None) -> Split:
             "a split by time needs the time of every interaction, and this log lacks some. "
             "Use --set split.name=leave_last_two, which goes by order."
         )
-    test_at = _moment(data, config.test_from, config.test_share)
+    valid_at, test_at = _moments(data, config)
     if config.valid_share == 0 and config.valid_from is None:
         return _valid_is_last(data, data.time < test_at)
-    valid_at = _moment(data, config.valid_from, config.test_share + config.valid_share)
-    if valid_at > test_at:
-        raise ConfigError(f"split.valid_from: {valid_at} lies after the test begins, {test_at}.")
     train, seen = data.time < valid_at, data.time < test_at
     return Split(
         keep(data, train),
@@ -246,7 +282,8 @@ SPLITTERS: dict[str, Callable[[Dataset, SplitConfig], Split]] = {
 
 
 def keep(data: Dataset, mask: Mask) -> Dataset:
-    """The interactions under `mask`; users, items and features stay as they are."""
+    """The interactions under `mask`; users, items and features stay as they are. Exposures are
+    left out: `with_exposures` gives each part its own."""
     return replace(
         data,
         offsets=offsets(np.bincount(data.user[mask], minlength=len(data.users))),
@@ -254,6 +291,7 @@ def keep(data: Dataset, mask: Mask) -> Dataset:
         time=data.time[mask],
         value=data.value[mask],
         split=None if data.split is None else data.split[mask],
+        exposures=None,
     )
 
 
@@ -327,6 +365,17 @@ def _parts(count: int, config: SplitConfig) -> tuple[int, int]:
     return round(config.test_share * count), round(config.valid_share * count)
 
 
+def _moments(data: Dataset, config: SplitConfig) -> tuple[float, float]:
+    """Where validation and test begin."""
+    test_at = _moment(data, config.test_from, config.test_share)
+    if config.valid_share == 0 and config.valid_from is None:
+        return test_at, test_at
+    valid_at = _moment(data, config.valid_from, config.test_share + config.valid_share)
+    if valid_at > test_at:
+        raise ConfigError(f"split.valid_from: {valid_at} lies after the test begins, {test_at}.")
+    return valid_at, test_at
+
+
 def _moment(data: Dataset, at: float | None, share: float) -> float:
     """The moment after which `share` of the interactions lie, if it is not given."""
     return at if at is not None else float(np.quantile(data.time, 1 - share))
@@ -345,5 +394,6 @@ def _spread(start: np.ndarray, sizes: np.ndarray) -> Int64[np.ndarray, "places"]
     return np.repeat(start, sizes) + inside
 
 
-def _digest(arrays: list[np.ndarray]) -> str:
-    return files.digest(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
+def _digest(arrays: list[np.ndarray], more: bytes = b"") -> str:
+    whole = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    return files.digest(whole + more)

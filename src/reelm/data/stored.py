@@ -17,7 +17,7 @@ from reelm.data.packing import COLUMNS, DatasetConfig, Packed, pack
 from reelm.data.tables import Catalog
 from reelm.errors import BadData
 
-STAGE, VERSION = "pack", 1
+STAGE, VERSION = "pack", 2
 ARRAYS = ("offsets", "item", "time", "value", "split", "uploaded")  # the last two not always
 
 
@@ -71,7 +71,7 @@ def keep(packed: Packed, folder: Path, **facts: Any) -> Path:
     rows["videos"] = len(packed.items) - 1
     return files.finish(
         folder, stage=STAGE, version=VERSION, rows=rows, removed=packed.removed,
-        arrays=sorted(there), **facts,
+        arrays=sorted(there), exposures=packed.exposures, **facts,
     )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def read(folder: Path) -> Packed:
         split=arrays.get("split"),
         uploaded=arrays.get("uploaded"),
         removed=facts["removed"],
+        exposures=facts["exposures"],
     )
 
 

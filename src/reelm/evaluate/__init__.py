@@ -14,12 +14,15 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from reelm import files, metrics
 from reelm.config import Config
+from reelm.data.exposures import Exposures
 from reelm.data.split import Questions, Split
 from reelm.errors import BadData, ConfigError
 from reelm.evaluate.lists import Lists
+from reelm.evaluate.places import calibrate, places
+from reelm.evaluate.places import write as write_places
 from reelm.evaluate.ranking import Placed, Sampled, Wanted, place
 from reelm.evaluate.report import Report, summary, write
-from reelm.models.base import Retriever
+from reelm.models.base import Ranker, Retriever
 from reelm.runs import Run
 
 POOLS = ("mixed", "warm", "cold")
@@ -31,7 +34,9 @@ __all__ = [
     "Lists",
     "Report",
     "Sampled",
+    "calibrate",
     "evaluate",
+    "places",
     "summary",
     "test",
 ]
@@ -59,30 +64,27 @@ class EvaluateConfig(Config):
 def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = None) -> Path:
     """Ask a run the test questions and write `work/reports/<run>-<split>-test-<key>/`.
 
-    A second call with the same run, split and settings returns the folder at once.
+    A run that rates single places is asked about the test's exposures, and the settings have no
+    say. A second call with the same run, split and settings returns the folder at once.
 
     Raises:
-        BadData: the run learned from other videos than the split asks about.
+        BadData: the run learned from other videos than the split asks about; or it rates single
+            places, and the split has none.
         MissingInput: the features of `diversity_by` were not loaded.
     """
     config = config or EvaluateConfig()
     if run.items != split.train.items:
         raise BadData(f"{run.folder}: this run knows other videos than the questions ask about.")
-    inputs = {"run": run.key, "split": split.fingerprint, "questions": _digest(split.test)}
+    inputs = {"run": run.key, "split": split.fingerprint, "questions": _asked(run, split)}
     key = files.key("evaluate", VERSION, config.model_dump(), inputs)
     folder = work / "reports" / f"{run.name}-{split.name}-test-{key}"
     if files.finished(folder):
         return folder
     begun = time.monotonic()
-    judged = config.lists or config.diversity_by is not None
-    lists = Lists.of(split.train, config.diversity_by) if judged else None
-    sampled = Sampled(config.sampled, config.sampled_seed) if config.sampled else None
-    report = evaluate(run.model, split.test, config.pools, config.ks, lists, sampled)
-    facts = {"model": run.name, "run": run.key, "split": split.name, "asked": "test"}
-    if config.diversity_by is not None:
-        facts["diversity by"] = config.diversity_by
-    named = _named(report.per_user, run.users), _named(report.targets, run.users, run.items)
-    write(report, folder, facts, *named)
+    about = {"model": run.name, "run": run.key, "split": split.name, "asked": "test"}
+    rows = _rate(run, split, folder, about)
+    if rows is None:
+        rows = _rank(run, split, folder, about, config)
     return files.finish(
         folder,
         stage="evaluate",
@@ -90,10 +92,51 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
         key=key,
         settings=config.model_dump(),
         inputs=inputs,
-        rows=len(split.test),
+        rows=rows,
         failed=0,
         seconds=round(time.monotonic() - begun, 3),
     )
+
+
+def _asked(run: Run, split: Split) -> str:
+    """What the test asks of a run, as a digest."""
+    if isinstance(run.model, Retriever):
+        return _digest(split.test)
+    return files.digest(_test_shown(split).digest())
+
+
+def _test_shown(split: Split) -> Exposures:
+    """Raises BadData if the dataset was read without exposures."""
+    if split.test_shown is None:
+        raise BadData(
+            "this run rates single places, and the dataset was read without exposures. "
+            "Read it with dataset.exposures = true, as the run's training was."
+        )
+    return split.test_shown
+
+
+def _rate(run: Run, split: Split, folder: Path, about: dict[str, str]) -> int | None:
+    """The report of a ranker; says of how many places. None if the run is none."""
+    if not isinstance(run.model, Ranker):
+        return None
+    found = places(run.model, _test_shown(split))
+    write_places(found, folder, about, found.table(run.users, run.items))
+    return len(found.shown)
+
+
+def _rank(
+    run: Run, split: Split, folder: Path, facts: dict[str, str], config: EvaluateConfig
+) -> int:
+    """The report of a retriever; says of how many questions."""
+    judged = config.lists or config.diversity_by is not None
+    lists = Lists.of(split.train, config.diversity_by) if judged else None
+    sampled = Sampled(config.sampled, config.sampled_seed) if config.sampled else None
+    report = evaluate(run.retriever, split.test, config.pools, config.ks, lists, sampled)
+    if config.diversity_by is not None:
+        facts["diversity by"] = config.diversity_by
+    named = _named(report.per_user, run.users), _named(report.targets, run.users, run.items)
+    write(report, folder, facts, *named)
+    return len(split.test)
 
 
 def evaluate(
@@ -122,7 +165,7 @@ def evaluate(
 
     Cost: one scoring of the catalogue per question; memory for ranking.TILE scores.
     """
-    model = model.model if isinstance(model, Run) else model
+    model = model.retriever if isinstance(model, Run) else model
     counts = model.counts.cpu().numpy()
     masks = {name: _pool(name, counts > 0, questions) for name in pools}
     wanted = Wanted(max(ks, default=0) if lists else 0, sampled)

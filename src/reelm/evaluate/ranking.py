@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int, Int32, Int64
 from reelm import metrics
 from reelm.data.batches import padded
 from reelm.data.split import Questions
-from reelm.models.base import Retriever
+from reelm.models.base import Recommender, Retriever
 
 TILE = 3 << 21  # scores held at once; bounds the memory of an evaluation
 MOST = 1024  # questions asked at once, however few items there are
@@ -79,7 +79,7 @@ def place(
     """
     found = {name: [_nothing(wanted.listed)] for name in pools}
     size = max(1, min(MOST, TILE // len(model.counts)))
-    with _asking(model):
+    with asking(model):
         for at in range(0, len(questions), size):
             tile = _Tile.of(model, questions, np.arange(at, min(at + size, len(questions))))
             for name, pool in pools.items():
@@ -139,7 +139,7 @@ class _Tile:
 
 
 @contextmanager
-def _asking(model: Retriever) -> Iterator[None]:
+def asking(model: Recommender) -> Iterator[None]:
     """Nothing is learned or dropped meanwhile."""
     was_training = model.training
     model.eval()

@@ -6,9 +6,12 @@ from reelm import registry
 
 MODELS = {
     "content": "reelm.models.content:Content",  # cosine of frozen features with the history
+    "dcn": "reelm.models.dcn:DCN",  # rates single places: crosses of fields and a deep network
+    "din": "reelm.models.din:DIN",  # rates single places: attention from the video to the history
     "ease": "reelm.models.ease:EASE",  # a linear model of items from items, in closed form
     "freedom": "reelm.models.freedom:FREEDOM",  # that, and vectors smoothed over a content graph
     "item_knn": "reelm.models.item_knn:ItemKNN",  # items watched by the same people
+    "kar": "reelm.models.kar:KAR",  # one of these two, and what was said of users and videos
     "lightgcn": "reelm.models.lightgcn:LightGCN",  # vectors smoothed along who chose what
     "llmrec": "reelm.models.llmrec:LLMRec",  # a graph model, and what was said of users and videos
     "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history

@@ -6,7 +6,7 @@ Concrete models are leaves: none inherits from another. Blocks that three of the
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -105,6 +105,15 @@ class Complete(Retriever):
 class Ranker(Recommender):
     """Scores a short list somebody else found; may be slow, as a language model is."""
 
+    calibrate: Literal["platt", "temperature", "no"] = "platt"
+    """What training fits on validation in the end: slope and shift, slope alone, or nothing."""
+
+    def __init__(self, config: Any, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        self.calibration: Tensor
+        """Slope and shift that turn scores into logits; fitted on validation after training."""
+
     @abstractmethod
     def score(
         self,
@@ -113,3 +122,22 @@ class Ranker(Recommender):
         candidates: Int[Tensor, "batch candidates"],
     ) -> Float[Tensor, "batch candidates"]:
         """Higher is better, one number per candidate, in the order given."""
+
+    def probability(self, scores: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+        """How likely each is to be liked, by scores of `score`."""
+        return torch.sigmoid(self.calibration[0] * scores + self.calibration[1])
+
+    def score_all(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch items"]:
+        """The whole catalogue as candidates, one user after the other.
+
+        Cost: as many places as the catalogue has videos for each user; for small ones only.
+        """
+        items = torch.arange(len(self.counts), device=self.counts.device)[None]
+        pairs = zip(user.split(1), history.split(1), strict=True)
+        return torch.cat([self.score(one, shown, items) for one, shown in pairs])
+
+    def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
+        """How alike each item is to all, by scores of a history of one."""
+        return self.score_all(torch.zeros_like(item), item[:, None])

@@ -39,8 +39,9 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import EdgeBatch, PairBatch, pairs, with_edges
 from reelm.data.preferences import Preferences
 from reelm.errors import BadData, ConfigError, MissingInput
+from reelm.models.blocks.features import profile
 from reelm.models.blocks.graph import Bipartite
-from reelm.models.blocks.items import scaled, standardised
+from reelm.models.blocks.items import standardised
 from reelm.models.lightgcn import LightGCN
 from reelm.models.mmssl import MMSSL
 from reelm.models.pairwise import Pairwise, PairwiseConfig
@@ -148,7 +149,7 @@ class LLMRec(Pairwise):
         self.base = BASES[config.base](base_config(config), data)
         tables = [standardised(data, name, "llmrec") for name in config.attributes]
         self.attributes = nn.ModuleList(Side(table, config) for table in tables)
-        people = [_profiles(data, name) for name in config.profiles]
+        people = [profile(data, name, "llmrec") for name in config.profiles]
         self.profiles = nn.ModuleList(Side(table, config) for table in people)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.steps: Tensor
@@ -296,12 +297,6 @@ def base_config(given: LLMRecConfig) -> Any:
         raise ConfigError(f"model.base_settings: {', '.join(twice)}: set it in [model] itself.")
     values |= {name: getattr(given, name) for name in SHARED}
     return parse(BASES[given.base].Config, values, "model.base_settings")
-
-
-def _profiles(data: Dataset, name: str) -> Float[Tensor, "users raw"]:
-    """Users' vectors, standardised over those who have one."""
-    table = data.profile(name, "llmrec")
-    return scaled(table, (table != 0).any(1))
 
 
 def _along(graph: Bipartite, own: Tensor, of_users: bool) -> Sides:

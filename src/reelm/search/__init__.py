@@ -237,6 +237,8 @@ def _check(task: Search) -> None:
     for name in (f"train.{key}" for key in JUDGES):
         if name in task.ranges:
             raise ConfigError(f"search.space: {name} decides how trials are judged; fix it.")
+    if task.schedule.measure.endswith("loss"):
+        raise ConfigError("search maximises train.measure; use places/auc in place of a loss.")
     if not len(task.split.valid):
         raise ConfigError("the split has no validation questions to judge trials by.")
 
@@ -289,9 +291,9 @@ def _trained(task: Search, settings: Mapping[str, Value]) -> dict[str, Any]:
     kept = next((row for row in rows if row.get("kept")), {})
     valid = kept.get(schedule.measure)
     if valid is None:  # nothing was trained, or it ended before its first validation
-        questions = train.drawn(task.split.valid, schedule)
-        assert questions is not None
         model = runs.load(folder).model.to(schedule.device)
+        questions = train.drawn(train.judged(task.split, model), schedule)
+        assert questions is not None
         valid = train.validated(model, questions, schedule)
     spent = sum(row["cpu_s"] for row in rows) if rows else time.process_time() - begun
     return {"valid": valid, "run": folder.name, "cpu_s": round(spent, 3)}

@@ -128,7 +128,7 @@ class Engine:
         """For a large catalogue, if the model's scores can be looked for."""
         large = len(self.videos.ids) >= self.config.ann_from
         with torch.inference_mode():
-            if not large or self.run.model.factors() is None:
+            if not large or self.run.retriever.factors() is None:
                 return None
         picker = self._picker
         return Shortlist(self.run, self.videos, picker.standing, picker.reads_content)

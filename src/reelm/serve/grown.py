@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reelm.data.tables import Features
-from reelm.models.base import Retriever
+from reelm.models.base import Ranker, Retriever
 from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.items import LENGTH, ContentProjector
 from reelm.models.content import Content
@@ -79,7 +79,7 @@ def grow(run: Run, videos: Mapping[str, Vectors], scales: Mapping[str, Scale]) -
         for video, found in videos.items()
         if names and all(_fits(name, found, scales) for name in names)
     }
-    if not fitting:
+    if not fitting or isinstance(run.model, Ranker):
         return run
     raw = [torch.stack(column) for column in zip(*fitting.values(), strict=True)]
     model = _longer(run.model, raw, [scales[name] for name in names])

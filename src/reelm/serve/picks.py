@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reelm.models.base import Retriever
+from reelm.models.base import Ranker, Retriever
 from reelm.runs import Run
 from reelm.serve.past import Past
 from reelm.serve.pools import Pool
@@ -149,7 +149,7 @@ class Picker:
         return chosen
 
 
-def _reads_content(model: Retriever) -> bool:
+def _reads_content(model: Retriever | Ranker) -> bool:
     """True if the model was built with features, so that it can score videos never seen."""
     config = getattr(model, "config", None) or model.Config()
     return any(need.startswith("features") for need in model.needs(config))

@@ -107,7 +107,7 @@ class Shortlist:
         """
         self._run, self._videos = run, videos
         with torch.inference_mode():
-            factors = run.model.factors()
+            factors = run.retriever.factors()
         assert factors is not None
         vectors, bias = (part.detach().float().cpu().numpy() for part in factors)
         known = np.zeros(len(videos.ids), bool)

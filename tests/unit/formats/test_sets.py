@@ -13,6 +13,8 @@ COUNTS = {  # format and folder: users, videos, events, features
     ("tiktok", "tiktok"): (9308, 6710, 68722, {"audio": 128, "image": 128}),
     ("microlens", "microlens50k_dev"): (40000, 18930, 287081, {}),
     ("ml1m", "ml1m"): (6040, 3416, 999611, {}),
+    ("collm", "ml1m"): (838, 3255, 51623, {}),
+    ("goodreads", "goodreads_llm"): (23089, 16833, 180240, {}),
     ("beauty", "amazon_beauty"): (22363, 12101, 198502, {}),
     ("beauty", "amazon_sports"): (35598, 18357, 296337, {}),
 }
@@ -135,3 +137,41 @@ def test_mmrec(tmp_path):
     np.save(tmp_path / "image_feat.npy", np.eye(1, 3))
     with pytest.raises(BadData, match="item 1 has no row"):
         read("mmrec", tmp_path)
+
+
+def test_collm(tmp_path):
+    for name, rows in {
+        "train": [(7, 1, 1, 10)],
+        "valid": [(7, 2, 0, 20)],
+        "test": [(8, 2, 1, 30), (8, 9, 1, 31)],
+    }.items():
+        pl.DataFrame(rows, schema=["uid", "iid", "label", "timestamp"], orient="row").write_parquet(
+            tmp_path / f"collm_{name}.parquet"
+        )
+    titles = {"iid": [1, 2], "title": ["one", "two"], "item": [318, 1234]}
+    pl.DataFrame(titles).write_parquet(tmp_path / "collm_items.parquet")
+    pl.DataFrame({"item": [318], "genres": ["Drama|War"]}).write_parquet(
+        tmp_path / "movies.parquet"
+    )
+    tables = read("collm", tmp_path)
+    assert tables.events["video_id"].to_list() == ["318", "1234", "1234"]
+    assert tables.events["event"].to_list() == ["like", "dislike", "like"]
+    assert tables.events["split"].to_list() == ["train", "valid", "test"]
+    assert tables.events["timestamp"].to_list() == [10.0, 20.0, 30.0]
+    assert tables.events["order"].to_list() == [0, 1, 2]
+    assert tables.videos["hashtags"].to_list() == ["Drama War", None]
+    assert tables.quarantine.select("place", "reason").rows() == [
+        ("collm_test.parquet:1", "no video id")
+    ]
+    assert tables.rows_in == 4
+
+
+def test_goodreads(tmp_path):
+    users = {"uid": [0, 1], "history_bids": [[9, 8], [8]]}
+    pl.DataFrame(users).write_parquet(tmp_path / "users.parquet")
+    books = {"bid": [8, 9], "title": ["eight", "nine"], "llm_description": ["...", "..."]}
+    pl.DataFrame(books).write_parquet(tmp_path / "books.parquet")
+    tables = read("goodreads", tmp_path)
+    assert tables.events["user_id"].to_list() == ["0", "0", "1"]
+    assert tables.events["video_id"].to_list() == ["9", "8", "8"]
+    assert tables.videos["title"].to_list() == ["eight", "nine"]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
-from reelm.models.blocks.items import standardised
+from reelm.models.blocks.items import scaled, standardised
 
 
 class FeatureTables(nn.Module):
@@ -51,3 +51,13 @@ class FeatureTables(nn.Module):
     def known(self) -> Bool[Tensor, "items"]:
         """Items that have any."""
         return torch.stack([(table != 0).any(1) for table in self.whole]).any(0)
+
+
+def profile(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "users raw"]:
+    """A table of users' vectors, standardised over those who have one.
+
+    Raises:
+        MissingInput: the dataset has none of this name.
+    """
+    table = data.profile(name, needed_by)
+    return scaled(table, (table != 0).any(1))

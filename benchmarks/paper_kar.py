@@ -1,0 +1,196 @@
+"""KAR: what knowledge of a language model adds to a CTR model, beside what plain text adds.
+
+    REELM_DATA=... python benchmarks/paper_kar.py ml1m|goodreads [--seeds N] [--only ARM ...]
+
+ml1m: single ratings of MovieLens-1M as CoLLM cut them by time; liked is a rating above 3. Nobody
+there has asked a language model, so the arms are the backbones, the encoded titles and genres
+(encoder-only), the same dealt to the wrong films (placebo), and each adaptor.
+goodreads: books with the descriptions that GPT-3.5 wrote from their titles (ONCE's release); the
+CORE-core of it, each user's last book for the test and the one before for validation, and before
+every book one that was drawn by how often books are chosen, which counts as not liked. Interests
+in that release were written from whole histories, the test's book included: the arms that read
+them say `leaks`, and are there to show what such a leak is worth.
+Weights are chosen by the AUC of validation; the test is opened once per arm and seed. Texts are
+encoded by all-MiniLM-L6-v2 once and kept under REELM_WORK.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import study
+from study import Arm
+
+from reelm import files
+from reelm.data.dataset import Dataset, DatasetConfig
+from reelm.data.packing import pack
+from reelm.data.split import Split, SplitConfig, split
+from reelm.data.tables import Features
+from reelm.encoders.text import Text, TextConfig
+from reelm.formats.base import ReadOptions
+from reelm.formats.collm import CoLLM
+from reelm.formats.goodreads import Goodreads
+from reelm.models.dcn import DCNConfig
+from reelm.models.din import DINConfig
+from reelm.models.kar import KARConfig
+from reelm.models.pointwise import PointwiseConfig
+from reelm.train import TrainConfig
+
+CORE = (
+    15  # choices that a book, and a third of them that a user must have: what a small CPU encodes
+)
+TRAIN = TrainConfig(
+    epochs=12, batch_size=512, learning_rate=2e-3, weight_decay=0.01, patience=2,
+    measure="places/auc",
+)  # fmt: skip
+SIZE = {"dim": 16, "max_length": 20, "dropout": 0.2}
+
+
+def arms(data: str) -> list[Arm]:
+    """The lines of the table."""
+    title = {"item_knowledge": "title"}
+    films = {
+        "encoder-only": title,
+        "placebo": {"item_knowledge": "title, dealt"},
+        "encoder-only, mlp": title | {"adaptor": "mlp"},
+        "encoder-only, dedicated": title | {"adaptor": "dedicated"},
+        "encoder-only, shared": title | {"adaptor": "shared"},
+    }
+    books = {
+        "encoder-only": title,
+        "knowledge": {"item_knowledge": "said"},
+        "placebo": {"item_knowledge": "said, dealt"},
+        "interests (leaks)": {"item_knowledge": "", "user_knowledge": "interests"},
+        "interests, dealt": {"item_knowledge": "", "user_knowledge": "interests, dealt"},
+    }
+    plain: dict[str, type[PointwiseConfig]] = {"din": DINConfig, "dcn": DCNConfig}
+    found = []
+    for name, kind in plain.items():
+        found.append(Arm(name, name, kind(**SIZE), TRAIN))
+        for told, more in (films if data == "ml1m" else books).items():
+            settings = KARConfig(backbone=name, **SIZE, **more)  # pyright: ignore[reportArgumentType]
+            found.append(Arm(f"{name}, {told}", "kar", settings, TRAIN))
+    return found
+
+
+def ml1m() -> Split:
+    """CoLLM's split with encoded titles and genres."""
+    read = CoLLM().read(study.folder() / "ml1m", ReadOptions())
+    texts = read.videos["title"] + ". " + read.videos["hashtags"].fill_null("")
+    features = [encoded("title", read.videos["video_id"].to_list(), texts.to_list())]
+    packed = pack([read.events], read.videos, DatasetConfig(exposures=True))
+    return split(Dataset.of(packed, [*features, *map(dealt, features)]), SplitConfig(name="given"))
+
+
+def goodreads(interests: bool = True) -> Split:
+    """The core of ONCE's Goodreads with drawn negatives; titles, descriptions, interests."""
+    source = study.folder() / "goodreads_llm"
+    read = Goodreads().read(source, ReadOptions())
+    log = core(
+        read.events.select("user_id", "video_id", "order").cast(
+            {"user_id": pl.String, "video_id": pl.String}
+        )
+    )
+    books = pl.read_parquet(source / "books.parquet").with_columns(
+        video_id=pl.col("bid").cast(pl.String)
+    )
+    books = books.join(log, on="video_id", how="semi")
+    ids = books["video_id"].to_list()
+    features = [
+        encoded("title", ids, books["title"].to_list()),
+        encoded("said", ids, books["llm_description"].to_list()),
+    ]
+    people = told(source, log) if interests else []
+    packed = pack([shown(log)], ids, DatasetConfig(exposures=True))
+    data = Dataset.of(packed, [*features, *map(dealt, features)])
+    data = data.with_profiles([*people, *map(dealt, people)])
+    return split(data, SplitConfig(name="given"))
+
+
+def told(source: Path, log: pl.DataFrame) -> list[Features]:
+    """What was said of the users of a log; written from whole histories."""
+    people = pl.read_parquet(source / "user_profiles_llm.parquet")
+    people = people.with_columns(user_id=pl.col("uid").cast(pl.String))
+    people = people.join(log, on="user_id", how="semi")
+    said = people["interests"].list.join(", ").to_list()
+    return [encoded("interests", people["user_id"].to_list(), said)]
+
+
+def core(log: pl.DataFrame) -> pl.DataFrame:
+    """Books with CORE choices, and users with a third of that, until all that stay have them."""
+    while True:
+        size = log.height
+        log = log.filter(pl.len().over("video_id") >= CORE)
+        log = log.filter(pl.len().over("user_id") >= CORE // 3)
+        if log.height == size:
+            return log
+
+
+def shown(log: pl.DataFrame) -> pl.DataFrame:
+    """Every choice, and just before it a drawn book the user never chose, which he did not like."""
+    rng = np.random.default_rng(0)
+    log = log.sort("user_id", "order").with_columns(
+        left=pl.len().over("user_id") - 1 - pl.int_range(pl.len()).over("user_id")
+    )
+    log = log.with_columns(
+        split=pl.col("left").replace_strict({0: "test", 1: "valid"}, default="train")
+    )
+    own = {user: set(some["video_id"]) for (user,), some in log.group_by("user_id")}
+    pool = log.filter(pl.col("split") == "train")["video_id"].to_list()
+    drawn = []
+    for user in log["user_id"]:
+        one = pool[rng.integers(len(pool))]
+        while one in own[user]:
+            one = pool[rng.integers(len(pool))]
+        drawn.append(one)
+    passed = log.with_columns(
+        video_id=pl.Series(drawn), event=pl.lit("dislike"), order=2 * pl.int_range(pl.len())
+    )
+    liked = log.with_columns(event=pl.lit("like"), order=2 * pl.int_range(pl.len()) + 1)
+    return pl.concat([passed, liked]).drop("left").sort("order")
+
+
+def encoded(name: str, ids: Sequence[str], texts: Sequence[str]) -> Features:
+    """Vectors of texts, from the folder where they were kept before."""
+    path = study.WORK / f"kar-{name}-{files.digest(chr(0).join(texts).encode())}.npy"
+    if not path.is_file():
+        parts, encoder = [], Text(TextConfig(max_length=96))
+        for at in range(0, len(texts), 64):
+            parts.append(encoder.encode(texts[at : at + 64]))
+        with files.atomic(path) as tmp:
+            np.save(tmp, np.concatenate(parts))
+    return Features(name, tuple(ids), np.load(path))
+
+
+def dealt(features: Features) -> Features:
+    """The same vectors with the wrong owners."""
+    order = np.random.default_rng(0).permutation(len(features.ids))
+    return Features(f"{features.name}, dealt", features.ids, features.vectors[order])
+
+
+def main() -> None:
+    """Rows that are missing are made; then the table and the paired differences are printed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", choices=("ml1m", "goodreads"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="names of the arms to run")
+    asked = parser.parse_args()
+    table = f"paper_kar_{asked.data}"
+    chosen = [arm for arm in arms(asked.data) if not asked.only or arm.name in asked.only]
+    leaks = any("interests" in arm.name for arm in chosen)
+    data = ml1m() if asked.data == "ml1m" else goodreads(leaks)
+    study.run(table, data, chosen, range(asked.seeds))
+    print(study.show(table, ("auc", "uauc", "logloss", "ece", "ece_raw")))
+    made = {row["arm"] for row in study.rows(table)}
+    for arm in chosen:
+        base = arm.name.partition(", ")[0]
+        for other in (base, f"{base}, encoder-only"):
+            if other != arm.name and {arm.name, other} <= made:
+                mean, half, seeds = study.paired(table, arm.name, other, "auc")
+                print(f"{arm.name} - {other}: auc {mean:+.4f} ± {half:.4f} ({seeds} seeds)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What all models that rate single places have in common: settings, batches and the loss.
+
+Such a model says for a user, what he liked before, and a video, whether he would like it: a CTR
+model. Its scores are logits, so that it can be calibrated.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from reelm.config import Config
+from reelm.data.batches import ExposureBatch, exposed
+from reelm.data.dataset import Dataset
+from reelm.errors import MissingInput
+from reelm.models.base import Ranker
+
+FIX = "--set dataset.exposures=true, on a log that says what was not liked too"
+
+
+class PointwiseConfig(Config):
+    """What section [model] of every model that rates single places has."""
+
+    dim: PositiveInt = 32
+    """Width of each field; KAR has 32."""
+    features: tuple[str, ...] = ()
+    """Feature tables of videos that are fields beside the learned vector."""
+    profiles: tuple[str, ...] = ()
+    """Tables of users' vectors that are fields."""
+    max_length: PositiveInt = 30
+    """Items of a history that are read, the newest ones."""
+    hidden: tuple[PositiveInt, ...] = (200, 80)
+    """Widths of the last network's layers; DIN and KAR have these."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of that network."""
+    calibrate: Literal["platt", "temperature", "no"] = "platt"
+    """What is fitted on validation once training is over: slope and shift of the logits, the slope
+    alone, or nothing."""
+
+
+class Pointwise(Ranker):
+    """Learns whether a place was liked, by binary cross-entropy."""
+
+    uses_user = True
+
+    def __init__(self, config: PointwiseConfig, data: Dataset) -> None:
+        super().__init__(config, data)
+        self.config = config
+        self.calibrate = config.calibrate
+
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        features = (f"features.{name}" for name in config.features)
+        return (*features, *(f"profiles.{name}" for name in config.profiles))
+
+    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[ExposureBatch]:
+        """All exposures, shuffled.
+
+        Raises:
+            MissingInput: the dataset was loaded without exposures.
+        """
+        if data.exposures is None:
+            raise MissingInput(type(self).__name__.lower(), "exposures", (), FIX)
+        return exposed(data.exposures, size, self.config.max_length, rng)
+
+    def loss(self, batch: ExposureBatch) -> dict[str, Float[Tensor, ""]]:
+        scores = self.rate(batch.user, batch.history, batch.item[:, None])[:, 0]
+        return {"likes": F.binary_cross_entropy_with_logits(scores, batch.label)}
+
+    def score(
+        self,
+        user: Int[Tensor, "batch"],
+        history: Int[Tensor, "batch length"],
+        candidates: Int[Tensor, "batch candidates"],
+    ) -> Float[Tensor, "batch candidates"]:
+        """Logits, before calibration."""
+        return self.rate(user, history[:, -self.config.max_length :], candidates)
+
+    @abstractmethod
+    def rate(
+        self,
+        user: Int[Tensor, "batch"],
+        history: Int[Tensor, "batch length"],
+        candidates: Int[Tensor, "batch candidates"],
+        more: Float[Tensor, "batch candidates width"] | None = None,
+    ) -> Float[Tensor, "batch candidates"]:
+        """Logits; `more` are further fields of each place, for a model that was built for some."""

@@ -1,0 +1,51 @@
+import torch
+
+from reelm import train
+from reelm.models.dcn import DCNConfig
+from reelm.models.din import DINConfig
+
+
+def built(name, config, passed_by):
+    return train.build(name, config, passed_by.train, seed=0).eval()
+
+
+def test_attention_depends_on_the_candidate(passed_by):
+    model = built("din", DINConfig(dim=8), passed_by)
+    shown, rated = model.items(torch.tensor([[1, 2]])), model.items(torch.tensor([[3, 4]]))
+    weight = model.unit(shown, rated)
+    assert weight.shape == (1, 2, 2)
+    assert not torch.allclose(weight[:, 0], weight[:, 1])
+
+
+def test_much_of_a_kind_counts_for_more_than_little(passed_by):
+    """Weights are not normalised: a history twice as long is not the same history."""
+    model = built("din", DINConfig(dim=8), passed_by)
+    once, twice = torch.tensor([[1]]), torch.tensor([[1, 1]])
+    user, rated = torch.tensor([0]), torch.tensor([[3]])
+    assert not torch.allclose(model.score(user, once, rated), model.score(user, twice, rated))
+
+
+def test_cross_layers_are_the_equation(passed_by):
+    config = DCNConfig(dim=4, layers=1, hidden=(6,), dropout=0.0)
+    model = built("dcn", config, passed_by)
+    user, history, rated = torch.tensor([0]), torch.tensor([[1, 2]]), torch.tensor([[3]])
+    first = torch.cat([model.items(rated)[0, 0], model.items(history)[0].mean(0)])
+    crossed = first * (model.cross[0].weight @ first + model.cross[0].bias) + first
+    wanted = model.out(torch.cat([crossed, model.network(first)]))
+    torch.testing.assert_close(model.score(user, history, rated)[0], wanted)
+
+
+def test_an_item_training_never_met_counts_by_its_features_alone(passed_by):
+    model = built("din", DINConfig(dim=8, features=("text",)), passed_by)
+    model.items.met[5] = False
+    fields = model.items(torch.tensor([5, 6]))
+    assert not fields[0, :8].any()
+    assert fields[0, 8:].any()
+    assert fields[1, :8].any()
+
+
+def test_only_the_newest_of_a_long_history_are_read(passed_by):
+    model = built("dcn", DCNConfig(dim=8, max_length=2), passed_by)
+    user, rated = torch.tensor([0]), torch.tensor([[3]])
+    long, short = torch.tensor([[9, 1, 2]]), torch.tensor([[1, 2]])
+    assert torch.equal(model.score(user, long, rated), model.score(user, short, rated))

@@ -1,0 +1,118 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from reelm import train
+from reelm.errors import ConfigError, MissingInput
+from reelm.models.kar import KARConfig
+
+BOTH = {"user_knowledge": "profile", "dim": 8, "expert_dim": 4, "expert_hidden": 8}
+
+
+def built(passed_by, **settings):
+    config = KARConfig(**{**BOTH, **settings})
+    return train.build("kar", config, passed_by.train, seed=0).eval()
+
+
+def asked():
+    return torch.tensor([0, 1]), torch.tensor([[1, 3], [2, 4]]), torch.tensor([[5, 6], [7, 8]])
+
+
+def test_a_tower_is_the_mean_of_its_experts_by_its_gate(passed_by):
+    model = built(passed_by)
+    tower = model.towers["item"]
+    rows = torch.tensor([1, 5])
+    known = tower.table[rows]
+    weight = torch.softmax(tower.gate(known), 1)
+    experts = [*model.shared, *tower.own]
+    assert len(experts) == 2 + 4
+    wanted = sum(weight[:, n, None] * one(known) for n, one in enumerate(experts))
+    torch.testing.assert_close(tower(rows, model.shared), wanted)
+
+
+@pytest.mark.parametrize(
+    ("adaptor", "shared", "own"), [("shared", 2, 0), ("dedicated", 0, 4), ("mlp", 0, 1)]
+)
+def test_the_controls_have_the_experts_they_say(passed_by, adaptor, shared, own):
+    model = built(passed_by, adaptor=adaptor)
+    assert len(model.shared) == shared
+    assert [len(tower.own) for tower in model.towers.values()] == [own, own]
+    if adaptor == "mlp":
+        assert model.towers["item"].own[0][0][0][0].out_features == 8 * 6
+        assert all(gates.shape[1] == 1 for gates in model.gates().values())
+
+
+def test_shared_experts_are_the_same_for_both_towers(passed_by):
+    model = built(passed_by, adaptor="shared")
+    whole = model.score(*asked()).sum()
+    whole.backward()
+    for side in ("user", "item"):
+        alone = built(passed_by, adaptor="shared")
+        alone.towers[side].table.zero_()  # the other tower still teaches them
+        alone.score(*asked()).sum().backward()
+        assert any(p.grad.any() for p in alone.shared.parameters())
+
+
+def test_who_has_no_knowledge_gets_zeros(passed_by):
+    model = built(passed_by)
+    tower = model.towers["item"]
+    tower.table[3] = 0
+    assert not tower(torch.tensor([3]), model.shared).any()
+    assert tower(torch.tensor([4]), model.shared).any()
+
+
+def test_kept_fields_give_the_same_scores_and_are_dropped_when_weights_move(passed_by):
+    model = built(passed_by)
+    fresh = model.score(*asked()).detach()
+    with torch.inference_mode():
+        kept = model.score(*asked())
+        assert set(model._kept) == {"user", "item"}
+        torch.testing.assert_close(kept, fresh)
+        model.towers["item"].own[0][1].bias.add_(100)
+        assert torch.equal(model.score(*asked()), kept)  # nobody asked the towers again
+    model.train()
+    model.eval()
+    with torch.inference_mode():
+        assert not torch.allclose(model.score(*asked()), kept)
+
+
+def test_gates_speak_of_those_of_whom_something_is_known(passed_by):
+    gates = built(passed_by).gates()
+    assert gates["user"].shape == (24, 6)
+    assert gates["item"].shape == (12, 6)
+    torch.testing.assert_close(gates["item"].sum(1), torch.ones(12))
+
+
+def test_knowledge_of_two_widths_needs_experts_of_its_own(passed_by):
+    wide = replace(passed_by.train, profiles={"profile": torch.randn(24, 7)})
+    split = replace(passed_by, train=wide)
+    with pytest.raises(ConfigError, match="4 and 7"):
+        built(split)
+    assert built(split, adaptor="dedicated").score(*asked()).shape == (2, 2)
+
+
+def test_settings_that_cannot_be(passed_by):
+    with pytest.raises(ValidationError, match="user_knowledge"):
+        KARConfig(user_knowledge="", item_knowledge="")
+    with pytest.raises(ConfigError, match="dim"):
+        built(passed_by, backbone_settings=("dim=3",))
+    with pytest.raises(MissingInput, match=r"features\.said"):
+        built(passed_by, item_knowledge="said")
+    assert (
+        built(passed_by, backbone="dcn", backbone_settings=("layers=1",)).backbone.config.layers
+        == 1
+    )
+
+
+def test_the_backbone_reads_both_fields(passed_by):
+    model = built(passed_by)
+    before = model.score(*asked()).detach()
+    for side in ("user", "item"):
+        table = model.towers[side].table
+        table.copy_(table[torch.from_numpy(np.random.default_rng(0).permutation(len(table)))])
+        after = model.score(*asked()).detach()
+        assert not torch.allclose(before, after)
+        before = after
