@@ -181,3 +181,9 @@ def test_numbers_are_put_in_their_stable_order(span):
     keys[-1] = span
     for some in (keys, keys[:1], keys[:0]):
         assert by_digits(some).tolist() == np.argsort(some, kind="stable").tolist()
+
+
+def test_a_large_log_of_nothing_but_users_and_videos_is_taken_whole():
+    """Polars filters large frames in parts, and a constant is then no longer one value for each."""
+    log = pl.DataFrame({"user_id": ["u"] * 300_000, "video_id": [f"v{n}" for n in range(300_000)]})
+    assert len(Dataset.build(log)) == 300_000
