@@ -59,6 +59,10 @@ VARIANTS = {
         },
     },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
+    "trawl": {
+        "": {"adapted": 2, "hidden": 8, "align": 0.0, "decay": 0.3},
+        "softmax": {"objective": "softmax", "negatives": 8, "decay": 0.0},
+    },
     "vbpr": {"": {"content_dim": 2, "decay": 0.3}},  # wider, it learns by heart what it is given
     "popularity": {"": {}, "recent": {"half_life_s": 100.0}},
     "promptmm": {"": {}, "ids alone are tuned": {"feature_prompt": 0.0, "layers": 1}},
