@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
+from anyio import to_thread
 from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
@@ -45,6 +46,9 @@ from reelm.serve.uploads import Uploads
 from reelm.serve.videos import Videos
 
 PAGE = Path(__file__).parent / "page"
+HANDS = 8
+"""Requests that are worked on at once. More would not be quicker, since one thread of Python runs
+at a time: they would wait for each other in the middle of their work instead of before it."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 UserId = Annotated[Id, PathValue()]
@@ -70,6 +74,7 @@ def create_app(
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = HANDS
         if uploads is not None:
             uploads.start()
         yield
