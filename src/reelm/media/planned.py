@@ -3,6 +3,7 @@
 A frame needs the packets from the key frame before it on, and among those no pictures that none
 refers to. What is found is what decoding everything finds, or nothing: at the first doubt (times
 that are missing or twice there, damage, a frame that does not come) the caller reads on as ever.
+Damage in pictures that are left out is not met, so it cannot spoil those that are wanted either.
 """
 
 from bisect import bisect_right
