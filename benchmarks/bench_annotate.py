@@ -2,10 +2,10 @@
 
     python benchmarks/bench_annotate.py --catalog work/catalog/KEY [--clips 32] [--rounds 3]
 
-`plain`: decode a file, `generate` of the plain Hugging Face model, parse the answer, then the next.
-`alone`: the same with our backend, one request at a time. `ours`: `annotate`, the model in this
-process. Then the model alone, on the same pictures from memory. Processor seconds count ended
-child processes, where files are decoded.
+`plain`: decode a file without a plan, `generate` of the plain Hugging Face model, parse the
+answer, then the next. `alone`: our reading and our backend, one request at a time. `ours`:
+`annotate`, the model in this process. Then the model alone, on the same pictures from memory.
+Processor seconds count ended child processes, where files are decoded.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from reelm.backends.base import Request, show
 from reelm.backends.pocket import Pocket
 from reelm.data.tables import read_catalog
 from reelm.engine import videos
-from reelm.media.frames import frames
+from reelm.media.frames import frames, sample
 from reelm.media.sound import sound
 from reelm.media.views import SOUND_RATE, pictures
 from reelm.prompts.attributes import Attributes
@@ -55,10 +55,13 @@ def spent(call: Callable[[], Any]) -> Spent:
     return Spent(sum(after[:4]) - sum(before[:4]))
 
 
-def watched(path: Path, pocket: Pocket, questions: Sequence[Question]) -> list[Request]:
-    """Decode one file in this process and ask about it."""
+def watched(
+    path: Path, pocket: Pocket, questions: Sequence[Question], *, plan: bool = True
+) -> list[Request]:
+    """Decode one file in this process and ask about it; every frame unless there is a `plan`."""
     view = pocket.view
-    shown = pictures(view, frames(path, view.moments), sound(path, SOUND_RATE))
+    found = frames(path, view.moments) if plan else sample(path, view.moments).frames
+    shown = pictures(view, found, sound(path, SOUND_RATE))
     return [
         Request(path.stem, show(shown, q.text), q.schema, q.prompt.max_tokens) for q in questions
     ]
@@ -96,7 +99,9 @@ def whole(folder: Path, clips: int, rounds: int) -> None:
 
     found = interleaved(
         {
-            "plain": lambda: [plainly(pocket, watched(p, pocket, one)[0]) for p in paths],
+            "plain": lambda: [
+                plainly(pocket, watched(path, pocket, one, plan=False)[0]) for path in paths
+            ],
             "alone": lambda: [pocket.answer(watched(p, pocket, one)) for p in paths],
             "ours": ours,
         },

@@ -3,6 +3,7 @@
 A frame needs the packets from the key frame before it on, and among those no pictures that none
 refers to. What is found is what decoding everything finds, or nothing: at the first doubt (times
 that are missing or twice there, damage, a frame that does not come) the caller reads on as ever.
+Damage in pictures that are left out is not met, so it cannot spoil those that are wanted either.
 """
 
 from bisect import bisect_right
@@ -44,21 +45,30 @@ def shown(container: InputContainer, stream: VideoStream, ticks: Sequence[int]) 
         if not times:
             raise Unplanned
         wanted = [times[max(0, bisect_right(times, at) - 1)] for at in ticks]
-        found = _decoded(stream, [packets[at] for at in needed(packets, wanted)], set(wanted))
+        runs = [packets[first:end] for first, end in needed(packets, wanted)]
+        found = _decoded(stream, runs, set(wanted))
     except DECODER_ERRORS as error:
         raise Unplanned from error
     return [found[time] for time in wanted]
 
 
-def needed(packets: Sequence[Packet], wanted: Sequence[int]) -> list[int]:
-    """Which packets, in the order stored, lead from key frames to the frames at `wanted` times."""
+def needed(packets: Sequence[Packet], wanted: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of packets, in the order stored, that lead from key frames to the `wanted` times.
+
+    Each is the number of its first packet and that after its last. They neither touch nor overlap.
+    """
     at = {packet.pts: number for number, packet in enumerate(packets)}
     keys = [(p.pts, number) for number, p in enumerate(packets) if p.is_keyframe]
-    numbers: set[int] = set()
-    for time in wanted:
-        first = max((number for key, number in keys if key is not None and key <= time), default=0)
-        numbers.update(range(first, at[time] + 1))
-    return sorted(numbers)
+    runs: list[tuple[int, int]] = []
+    spans = [
+        (max((n for key, n in keys if key is not None and key <= time), default=0), at[time] + 1)
+        for time in wanted
+    ]
+    for first, end in sorted(spans):
+        if runs and first <= runs[-1][1]:
+            first, end = runs[-1][0], max(end, runs.pop()[1])
+        runs.append((first, end))
+    return runs
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> list[Packet]:
@@ -79,13 +89,13 @@ def _packets(container: InputContainer, stream: VideoStream) -> list[Packet]:
 
 
 def _decoded(
-    stream: VideoStream, packets: Sequence[Packet], wanted: set[int]
+    stream: VideoStream, runs: Sequence[Sequence[Packet]], wanted: set[int]
 ) -> dict[int, VideoFrame]:
     """The frames at `wanted` times, all of one size."""
     context = stream.codec_context
     found: dict[int, VideoFrame] = {}
     newest: int | None = None
-    for frame in _frames(stream, packets, wanted):
+    for frame in _frames(stream, runs, wanted):
         late = newest is not None and frame.pts is not None and frame.pts <= newest
         if frame.pts is None or frame.is_corrupt or late:
             raise Unplanned
@@ -99,12 +109,18 @@ def _decoded(
 
 
 def _frames(
-    stream: VideoStream, packets: Sequence[Packet], wanted: set[int]
+    stream: VideoStream, runs: Sequence[Sequence[Packet]], wanted: set[int]
 ) -> Iterator[VideoFrame]:
-    """What the packets decode to, without unwanted pictures that none refers to."""
+    """What runs of packets decode to, without unwanted pictures that none refers to.
+
+    The decoder forgets all between runs: otherwise it would build a run that begins with a mere
+    point of recovery, not a whole picture, on those of the run before, and not say so.
+    """
     context = stream.codec_context
     context.options = {"err_detect": "explode"}  # damage that would be painted over is an error
-    for packet in packets:
-        context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        yield from context.decode(packet)
-    yield from context.decode(None)
+    for run in runs:
+        for packet in run:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            yield from context.decode(packet)
+        yield from context.decode(None)
+        context.flush_buffers()

@@ -3,6 +3,7 @@
 from itertools import chain
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ def decoded_by(monkeypatch, call):
     inner = planned.needed
     monkeypatch.setattr(planned, "needed", lambda p, w: sent.append(inner(p, w)) or sent[-1])
     call()
-    return len(list(chain(*sent)))
+    return sum(end - first for first, end in chain(*sent))
 
 
 @pytest.mark.parametrize("moments", [1, 3, 6, 20, 60])
@@ -40,9 +41,44 @@ def test_pictures_that_none_refers_to_are_skipped(clip):
         stream = module.video_stream(container)
         packets = planned._packets(container, stream)
         last = max(packet.pts for packet in packets)
-        came = [frame.pts for frame in planned._frames(stream, packets, {last})]
+        came = [frame.pts for frame in planned._frames(stream, [packets], {last})]
     assert came[-1] == last
     assert 1 < len(came) < 20
+
+
+def test_runs_neither_touch_nor_overlap(clip):
+    with module.opened(clip(count=12, gop=2, reorder=False)) as container:
+        packets = planned._packets(container, module.video_stream(container))
+    times = [packet.pts for packet in packets]
+    assert planned.needed(packets, [times[9], times[0], times[1]]) == [(0, 2), (8, 10)]
+    assert planned.needed(packets, [times[2], times[1]]) == [(0, 3)]
+
+
+def test_a_point_of_recovery_is_not_taken_for_a_whole_picture(tmp_path):
+    """Intra refresh: packets marked as keys hold a strip; the rest is of the pictures before."""
+    path = tmp_path / "a.mkv"
+    refreshed(path, 90)
+    with module.opened(path) as container:
+        packets = planned._packets(container, module.video_stream(container))
+    assert sum(packet.is_keyframe for packet in packets) > 3
+    for moments in (5, 14, 19):
+        whole = module._sample(path, moments, None, seeking=False).frames
+        assert np.array_equal(frames(path, moments), whole)
+
+
+def refreshed(path: Path, count: int) -> None:
+    """A moving texture, encoded with one key frame and then by intra refresh."""
+    texture = np.random.default_rng(0).integers(0, 255, (24, 16, 3), np.uint8)
+    texture = texture.repeat(8, 0).repeat(8, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.options = {"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+        for n in range(count):
+            x, y = 3 * n % 64, n % 96
+            pixels = np.ascontiguousarray(texture[y : y + 96, x : x + 64])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def test_damage_is_left_to_the_careful_reader(clip):
