@@ -1,5 +1,5 @@
-"""Commands on notes that are there: look at them, correct them, tell where they come from and
-what they cost."""
+"""Commands on notes: ask for them by batch files, look at them, correct them, tell where they come
+from and what they cost."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,62 @@ from reelm.errors import ConfigError
 from reelm.options import AsJson, CatalogOption, NotesOption, Set, SettingsFile, Work
 
 commands = typer.Typer()
+batch = typer.Typer(help="Ask about videos by OpenAI's batch files.", no_args_is_help=True)
+commands.add_typer(batch, name="batch")
+
+
+@batch.command(name="write")
+def batch_write(
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write all requests that have no answer yet to files for a batch service.
+
+    Needs backend.model; backend.base_url tells which server speaks for the same model.
+    """
+    from reelm import files, prompts
+    from reelm.annotate import batches
+
+    raw = asked.raw(settings, sets, annotate={"retry_failed": True} if retry_failed else {})
+    how, limits = asked.section("annotate", raw), asked.section("batch", raw)
+    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    backend = asked.sibling("backends", "openai_http", raw, "backend")
+    try:
+        found = asked.catalog(catalog, work)
+        folder = batches.write(found, backend, chosen, how, limits, work)
+    finally:
+        backend.close()
+    if folder is None:
+        typer.echo("nothing left to ask")
+        return
+    facts = files.manifest(folder)
+    size = f"{facts['rows']} requests in {len(facts['files'])} files"
+    typer.echo(f"{size}, {facts['failed']} videos that cannot be asked about")
+    typer.echo(folder)
+
+
+@batch.command(name="read")
+def batch_read(
+    folder: Annotated[Path, typer.Argument(help="Folder that `batch write` printed.")],
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Files of results and of errors that came back.")
+    ] = None,
+) -> None:
+    """Take the results of a batch into the notes; what has no answer stays open."""
+    from reelm.annotate import batches
+
+    taken = batches.read(folder, results or [])
+    typer.echo(", ".join(f"{count} {name}" for name, count in taken.counts.items()) or "no lines")
+    if taken.open:
+        typer.echo(f"{taken.open} left open: write them out again, or ask a server of the model")
+    for notes in taken.folders:
+        typer.echo(notes)
 
 
 @commands.command()
