@@ -93,22 +93,42 @@ def annotate(
         int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
+    notes: Annotated[
+        list[Path] | None,
+        typer.Option(help="About users: notes of the videos they watched; repeatable."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="For preference_edges: run whose best videos are compared.")
+    ] = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
 ) -> None:
-    """Ask a multimodal model about every video, once; run it again to resume."""
+    """Ask a model about every video, or about every user; run it again to resume.
+
+    The prompts user_profile and preference_edges are about users: the model reads notes of what
+    they watched in training, as [dataset] and [split] cut it. --backend tallies counts instead.
+    """
     from reelm import annotate as verb
     from reelm import prompts
+    from reelm.annotate import users
 
     given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
     given = {name: value for name, value in given.items() if value is not None}
     raw = asked.raw(settings, sets, annotate=given)
     chosen = [prompts.find(name) for name in prompt or ["attributes"]]
-    how, found = asked.section("annotate", raw), asked.catalog(catalog, work)
-    for folder in verb.annotate_all(found, asked.maker(backend, raw), chosen, how, work):
-        _made(folder)
+    how = asked.section("annotate", raw)
+    seen = [one for one in chosen if one.about == "video"]
+    if seen:
+        found, maker = asked.catalog(catalog, work), asked.maker(backend, raw)
+        for folder in verb.annotate_all(found, maker, seen, how, work):
+            _made(folder)
+    for one in (one for one in chosen if one.about == "user"):
+        told = tuple(notes or [asked.notes(work)])
+        read = asked.sources(raw, catalog, None, work, told)
+        maker = asked.maker(backend, raw, "user")
+        _made(users.annotate_users(read, maker, one, how, work, base))
 
 
 @app.command()
@@ -125,12 +145,11 @@ def encode(
 ) -> None:
     """Turn every video, or its notes, into a vector; run it again to resume."""
     from reelm import encode as verb
-    from reelm import files
 
     raw = asked.raw(settings, sets, encode={"input": input} if input else {})
     chosen = asked.section("encode", raw)
     if notes is None and "notes" in chosen.input:
-        notes = files.latest(work / "notes")
+        notes = asked.notes(work)
     made = asked.sibling("encoders", encoder, raw, "encoder")
     _made(verb.encode(asked.catalog(catalog, work), made, chosen, work, notes))
 
@@ -163,6 +182,13 @@ def train(
     notes: Annotated[
         list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
     ] = None,
+    edges: Annotated[
+        Path | None, typer.Option(help="Notes folder of preference edges, for llmrec.")
+    ] = None,
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option(help="name=folder of features of users, for llmrec; repeatable."),
+    ] = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -174,6 +200,8 @@ def train(
 
     raw = asked.raw(settings, sets)
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()))
+    told = {k: Path(v) for k, v in asked.pairs(profiles or [], "--profiles").items()}
+    found = found.model_copy(update={"edges": edges, "profiles": told})
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
     _made(verb.train_run(found.read(), model, chosen, asked.section("train", raw), work, found))

@@ -83,11 +83,11 @@ def look(
     work: Work = Path("work"),
 ) -> None:
     """Write a page of what was seen of each video and what was said about it, or correct it."""
-    from reelm import editing, files
+    from reelm import editing
     from reelm import look as verb
 
     if notes is None and (work / "notes").is_dir():
-        notes = files.latest(work / "notes")
+        notes = asked.notes(work)
     found = asked.catalog(catalog, work)
     if edit:
         gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)

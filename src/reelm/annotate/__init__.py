@@ -52,11 +52,15 @@ def annotate_all(
         backend: a model that is loaded, or how to make one in processes of its own.
 
     Raises:
+        ConfigError: a prompt is about users.
         BackendError: nothing comes through (server down?); run it again later.
         StaleFolder: another process is filling the same folder.
     """
+    strange = [prompt.name for prompt in prompts if prompt.about != "video"]
+    if strange:
+        raise ConfigError(f"{', '.join(strange)}: asked about users; see annotate.users.")
     wanted = videos(catalog, config.limit)
-    with _open(backend, prompts, config, work) as (speaker, hands):
+    with working(backend, prompts, config, work) as (speaker, hands):
         plans = [Plan.of_videos(prompt, speaker, wanted, config, work) for prompt in prompts]
         left = [plan for plan in plans if plan.unfinished(config.retry_failed)]
         if left:
@@ -83,7 +87,7 @@ def _fill(
 
 
 @contextmanager
-def _open(
+def working(
     backend: Backend | Maker, prompts: Sequence[type[Prompt]], config: AnnotateConfig, work: Path
 ) -> Iterator[tuple[Backend, Any]]:
     """The model, as given, made here, or in processes of its own; and the hands, if not ours."""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from reelm.backends.base import Answer, Backend, Failure, Maker, Request, repair, show
 from reelm.backends.blocks.replicas import Replicas
 from reelm.backends.blocks.schema import tidy
-from reelm.engine import DecodeConfig, Decoder, Video
+from reelm.engine import DecodeConfig, Decoder
 from reelm.errors import BackendError, MediaError
 from reelm.media.views import pictures
 from reelm.prompts.base import Prompt
@@ -26,6 +26,8 @@ FEW = 8  # so many lost requests may mean that the way is closed
 LONGEST_PAUSE_S = 60.0
 
 Outcome = Answer | Failure
+Ask = Callable[[list[Any]], list[Any]]
+"""Gives an outcome for each request, in order."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Todo:
-    """A video, and which of the questions have no answer about it yet, by their numbers."""
+    """A video or a user, and which of the questions have no answer yet, by their numbers."""
 
-    video: Video
+    video: Any
+    """An engine.Video, or of users what stands for it."""
     asked: tuple[int, ...]
 
 
@@ -82,12 +85,13 @@ class Asker:
         self,
         backend: Backend,
         questions: Sequence[Question],
-        decoder: Decoder,
+        decoder: Decoder | None,
         patience_s: float | int,
     ) -> None:
         """
         Args:
-            decoder: gives frames and sound at the moments of the backend's view.
+            decoder: gives frames and sound at the moments of the backend's view; None where no
+                video is watched.
             patience_s: how long to wait for a closed way to open.
         """
         self._backend, self._questions, self._decoder = backend, questions, decoder
@@ -98,6 +102,7 @@ class Asker:
 
         Requests about one video stand beside each other and share their pictures.
         """
+        assert self._decoder is not None, "nothing to watch videos with"
         watched = [todo for todo in tasks if todo.asked]
         decoded = iter(self._decoder([todo.video for todo in watched]))
         return [(todo, self._requests(todo, next(decoded)) if todo.asked else []) for todo in tasks]
@@ -143,33 +148,38 @@ class Asker:
         )
         return [next(second) if isinstance(one, Invalid) else one for one in first]
 
-    def _through(self, requests: list[Request]) -> list[Outcome]:
-        """Answers, or failures of the requests themselves; waits while the way is closed."""
+    def _through(self, requests: list[Any], ask: Ask | None = None) -> list[Any]:
+        """Answers, or failures of the requests themselves; waits while the way is closed.
+
+        Args:
+            ask: asks the model; `Backend.answer` if None.
+        """
         if not requests:
             return []
-        said = halving(self._backend.answer, requests)
+        ask = ask or self._backend.answer
+        said = halving(ask, requests)
         lost = [n for n, one in enumerate(said) if _lost(one)]
         if len(lost) < FEW:
             return said
-        again = self._wait([requests[n] for n in lost], said[lost[0]])
+        again = self._wait([requests[n] for n in lost], said[lost[0]], ask)
         for n, one in zip(lost, again, strict=True):
             said[n] = one
         return said
 
-    def _wait(self, requests: list[Request], told: Outcome) -> list[Outcome]:
+    def _wait(self, requests: list[Any], told: Any, ask: Ask) -> list[Any]:
         """Ask one of the lost requests, at growing distances, until it comes through; then all.
 
         Raises:
             BackendError: it did not within the patience.
         """
         end, pause = time.monotonic() + self._patience_s, 1.0
-        while _lost(first := halving(self._backend.answer, requests[:1])[0]):
+        while _lost(first := halving(ask, requests[:1])[0]):
             told = first
             if time.monotonic() + pause > end:
                 raise _closed(told, self._patience_s)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
-        rest = halving(self._backend.answer, requests[1:])
+        rest = halving(ask, requests[1:])
         if all(map(_lost, rest)):
             raise _closed(rest[0], self._patience_s)
         return [first, *rest]
@@ -198,9 +208,7 @@ def checked(request: Request, prompt: type[Prompt], said: Outcome) -> "Outcome |
     return good
 
 
-def halving(
-    answer: Callable[[list[Request]], list[Outcome]], requests: list[Request]
-) -> list[Outcome]:
+def halving(answer: Ask, requests: list[Any]) -> list[Any]:
     """Answers; where the model raises, its halves are asked, until the guilty one stands alone.
 
     Raises:
@@ -228,11 +236,11 @@ def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:
     return second.after(first.said)
 
 
-def _lost(said: Outcome) -> bool:
+def _lost(said: Any) -> bool:
     return isinstance(said, Failure) and said.passing
 
 
-def _closed(told: Outcome, waited_s: float) -> BackendError:
+def _closed(told: Any, waited_s: float) -> BackendError:
     kind, said = (told.kind, told.message) if isinstance(told, Failure) else ("connection", "")
     return BackendError(
         kind,
