@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from pydantic import Field
 
 from reelm import files
@@ -59,8 +60,7 @@ class Sources(Config):
             told = [_profiles(name, folder, train) for name, folder in self.profiles.items()]
             train = train.with_profiles(told)
         if self.edges is not None:
-            _same(self.edges, files.manifest(self.edges), train)
-            train = train.with_preferences(read_edges(self.edges))
+            train = train.with_preferences(_edges(self.edges, train))
         return replace(cut, train=train)
 
     def save(self, run: Path) -> None:
@@ -76,6 +76,24 @@ def interactions(data: Dataset) -> str:
     for array in (data.offsets, data.item):
         seen.update(np.ascontiguousarray(array).data)
     return seen.hexdigest()[:12]
+
+
+def _edges(folder: Path, train: Dataset) -> pl.DataFrame:
+    """Edges of users.
+
+    Raises:
+        BadData: they are of other training data, or there are none.
+    """
+    facts = files.manifest(folder)
+    _same(folder, facts, train)
+    found = read_edges(folder)
+    if found.is_empty():
+        raise BadData(
+            f"{folder}: no edge; of {facts.get('rows')} users none had an answer that both orders "
+            f"agree on ({facts.get('failures') or 'no failures'}). Take another backend, or notes "
+            "whose values videos share, such as those of --prompt details."
+        )
+    return found
 
 
 def _profiles(name: str, folder: Path, train: Dataset) -> Features:
