@@ -13,6 +13,8 @@ from reelm.annotate.asking import Asker, Loaded, Made, Outcome, Question, Todo
 from reelm.annotate.sheets import VIDEOS, Form, Sheet, open_sheet
 from reelm.backends.base import Backend
 from reelm.cost import Ledger
+from reelm.data.preferences import LETTERS
+from reelm.dossiers import MOST, TOP
 from reelm.engine import DecodeConfig, Video
 from reelm.prompts.base import Prompt
 
@@ -41,6 +43,10 @@ class AnnotateConfig(DecodeConfig):
     """What Ray must find for each replica, such as {num_gpus = 1}."""
     retry_failed: bool = False
     """Ask again about what failed, also where a run was finished."""
+    watched: PositiveInt = MOST
+    """About users: watched videos whose notes are shown, the newest."""
+    candidates: int = Field(default=TOP, ge=2, le=len(LETTERS))
+    """About users, for preference_edges: the base's best videos that are compared."""
 
 
 SAME = {"seconds", "memory_mb", "longest"}  # settings that can change what is answered

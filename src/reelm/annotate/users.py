@@ -97,7 +97,7 @@ def annotate_users(
         raise MissingInput(prompt.name, "notes about videos", (), "reelm annotate, then --notes")
     bare = sources.model_copy(update={"features": {}, "edges": None, "profiles": {}})
     split = bare.read()
-    wanted = _told(prompt, split, dossiers.said(sources.notes), base)[: config.limit]
+    wanted = _told(prompt, split, dossiers.said(sources.notes), config, base)[: config.limit]
     with working(backend, [prompt], config, work) as (speaker, _):
         plan = _plan(prompt, speaker, wanted, config, work)
         if plan.unfinished(config.retry_failed):
@@ -115,12 +115,16 @@ def annotate_users(
     return plan.folder
 
 
-def _told(prompt: type[Prompt], split: Split, answers: Answers, base: Path | None) -> list[Told]:
+def _told(
+    prompt: type[Prompt], split: Split, answers: Answers, config: AnnotateConfig, base: Path | None
+) -> list[Told]:
+    most = config.watched
     if prompt is PreferenceEdges:
         if base is None:
             raise MissingInput(prompt.name, "a base", (), "reelm train, then --base <run folder>")
-        return [Told(both) for both in dossiers.edge_dossiers(split, runs.load(base), answers)]
-    return [Told((one,)) for one in dossiers.profile_dossiers(split, answers, prompt=prompt)]
+        told = split, runs.load(base), answers, most, config.candidates
+        return [Told(both) for both in dossiers.edge_dossiers(*told)]
+    return [Told((one,)) for one in dossiers.profile_dossiers(split, answers, most, prompt)]
 
 
 def _plan(

@@ -141,6 +141,14 @@ def test_a_choice_becomes_an_edge_of_ids(sources, work, base):
         assert weight == said["weight"]
 
 
+def test_how_many_videos_are_told_of_is_a_setting(sources, work, base):
+    few = PART.model_copy(update={"watched": 2, "candidates": 3})
+    folder = annotate_users(sources, Tallies(), PreferenceEdges, few, work, base)
+    for row in read_notes(folder).to_dicts():
+        assert (len(row["shown"]), len(row["candidates"])) == (5, 3)
+    assert folder != annotate_users(sources, Tallies(), PreferenceEdges, PART, work, base)
+
+
 def test_a_base_of_other_data_is_refused(sources, work, base):
     other = sources.model_copy(
         update={"split": CUT.model_copy(update={"valid_from": 25.0, "test_from": 25.0})}
