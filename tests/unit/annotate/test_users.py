@@ -29,15 +29,19 @@ USERS = 8
 
 @pytest.fixture
 def sources(tmp_path):
-    """Even users watch cats, odd ones dogs; after the cut the log goes on with new videos."""
+    """Even users watch cats, odd ones dogs; then the log goes on with new videos, which
+    are held out."""
     rows = [(f"u{u}", f"v{2 * ((u + n) % 8) + u % 2}", 10.0 * n + u) for u in range(USERS)
             for n in range(4)]  # fmt: skip
+    rows += [(f"u{u}", f"mid{u}", 250.0 + u) for u in range(USERS)]
     rows += [(f"u{u}", f"late{u}", 300.0 + u) for u in range(USERS)]
     log = pl.DataFrame(rows, schema=["user_id", "video_id", "timestamp"], orient="row")
     catalog = tmp_path / "work" / "catalog" / "c"
     catalog.mkdir(parents=True)
     log.with_columns(event=pl.lit("like")).write_parquet(catalog / "events.parquet")
-    videos = [f"v{v}" for v in range(16)] + [f"late{u}" for u in range(USERS)]
+    videos = [f"v{v}" for v in range(16)] + [
+        f"{when}{u}" for u in range(USERS) for when in ("mid", "late")
+    ]
     pl.DataFrame({"video_id": videos}).write_parquet(catalog / "videos.parquet")
     files.finish(catalog, stage="ingest")
     return Sources(catalog=catalog, notes=(noted(tmp_path / "work", videos),), split=CUT)
@@ -46,7 +50,7 @@ def sources(tmp_path):
 def noted(work, videos):
     notes = work / "notes" / "attributes-0"
     notes.mkdir(parents=True)
-    said = [json.dumps({"subject": "secret" if v[0] == "l" else ("cat", "dog")[int(v[1:]) % 2],
+    said = [json.dumps({"subject": "secret" if v[0] in "lm" else ("cat", "dog")[int(v[1:]) % 2],
                         "word": "w" + v[-1]}) for v in videos]  # fmt: skip
     table = pl.DataFrame({"video_id": videos, "answer": said, "error_kind": None, "error": None})
     table.write_parquet(notes / "part-00000.parquet")
