@@ -3,7 +3,7 @@
 Heavy modules are imported where they are used, so that `--help` stays quick.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,22 @@ def notes(work: Path) -> Path:
     return files.latest(work / "notes", keep=lambda facts: not _about_users(facts))
 
 
+def about_videos(folders: Sequence[Path]) -> None:
+    """
+    Raises:
+        ConfigError: some of these notes are about users.
+    """
+    from reelm import files
+
+    strange = [str(folder) for folder in folders if _about_users(files.manifest(folder))]
+    if strange:
+        raise ConfigError(
+            f"--notes {strange[0]}: notes about users, where notes about videos are read. Give "
+            "preference edges with --edges, and profiles with --profiles once they are encoded; "
+            "`reelm provenance` shows a single one."
+        )
+
+
 def sources(
     raw: dict[str, Any],
     catalog: Path | None,
@@ -94,12 +110,7 @@ def sources(
     from reelm import files
     from reelm.sources import Sources
 
-    strange = [str(folder) for folder in notes if _about_users(files.manifest(folder))]
-    if strange:
-        raise ConfigError(
-            f"--notes {strange[0]}: notes about users, where notes about videos are read. Give "
-            "preference edges with --edges, and profiles with --profiles once they are encoded."
-        )
+    about_videos(notes)
     return Sources(
         catalog=catalog or files.latest(work / "catalog"),
         features={k: Path(v) for k, v in pairs(features or [], "--features").items()},

@@ -88,6 +88,8 @@ def look(
 
     if notes is None and (work / "notes").is_dir():
         notes = asked.notes(work)
+    if notes is not None:
+        asked.about_videos([notes])
     found = asked.catalog(catalog, work)
     if edit:
         gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)

@@ -10,7 +10,7 @@ from reelm.annotate import AnnotateConfig, annotate
 from reelm.annotate.users import annotate_users
 from reelm.backends.base import Failure
 from reelm.backends.fake import Fake
-from reelm.correct import correct
+from reelm.correct import correct, export
 from reelm.data.preferences import read_edges
 from reelm.data.split import SplitConfig
 from reelm.data.tables import Catalog, read_notes
@@ -244,6 +244,8 @@ def test_provenance_and_corrections_of_users(sources, work, base):
     correct(folder, "u1", {"liked": "B", "disliked": "A"}, "ann")
     (edge,) = read_edges(folder).filter(pl.col("user_id") == "u1").rows()
     assert edge[1:3] == (told["candidates"][1], told["candidates"][0])
+    (line,) = map(json.loads, export(work, work / "tuning.jsonl").path.read_text().splitlines())
+    assert line["messages"][0]["content"] == [{"type": "text", "text": told["text"]}]
     correct(folder, "u1", {"liked": "T"}, "ann")
     assert "u1" not in read_edges(folder)["user_id"], "T names nobody"
 
