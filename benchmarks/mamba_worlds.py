@@ -79,21 +79,25 @@ def learn_copying(arm: str, settings: argparse.Namespace) -> Iterator[dict[str, 
     model = Copier({"selective": Mamba, "constant": Constant}[arm], 64, 2)
     adam = torch.optim.Adam(model.parameters(), lr=settings.copy_rate, betas=(0.9, 0.98))
     wanted, steps = settings.wanted, settings.copy_steps
-    spent, length = time.process_time(), float(wanted)
+    count, length = 2, 2.0  # tokens that are asked for, and places they stand among
+    spent = time.process_time()
     for step in range(1, steps + 1):
-        tokens, asked = copying(settings.batch, int(length), wanted)
-        said = model(tokens)[:, -wanted:]
+        tokens, asked = copying(settings.batch, int(length), count)
+        said = model(tokens)[:, -count:]
         loss = F.cross_entropy(said.flatten(0, 1), asked.flatten())
         _move(model, adam, loss, step, steps)
-        # among more noise as soon as it is right among less: order is learned on short sequences
+        # more tokens as soon as fewer are right, then more noise: order is learned on few
         if (said.argmax(-1) == asked).float().mean() > settings.enough:
-            length = min(settings.length, 1.03 * length + 0.1)
+            if count < wanted:
+                count, length = count + 1, max(length, count + 1.0)
+            else:
+                length = min(settings.length, 1.03 * length + 0.1)
         if step % settings.every == 0 or step == steps:
             with torch.no_grad():
                 tokens, asked = copying(512, settings.length, wanted)
                 right = (model(tokens)[:, -wanted:].argmax(-1) == asked).float().mean().item()
-            yield {"step": step, "accuracy": right, "loss": loss.item(), "reached": int(length),
-                   "cpu_s": time.process_time() - spent}  # fmt: skip
+            yield {"step": step, "accuracy": right, "loss": loss.item(), "asked": count,
+                   "reached": int(length), "cpu_s": time.process_time() - spent}  # fmt: skip
 
 
 def _move(model: nn.Module, adam: torch.optim.Adam, loss: Tensor, step: int, steps: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reelm import __version__, asked, note_commands
-from reelm.errors import ReelmError
+from reelm.errors import ConfigError, ReelmError
 from reelm.options import CatalogOption, FeaturesOption, NotesOption, Set, SettingsFile, Work
 from reelm.sections import SECTIONS, settings_class
 from reelm.serve.commands import keys
@@ -78,57 +78,6 @@ def ingest(
     )
     typer.echo(verb.summary(folder))
     _made(folder)
-
-
-@app.command()
-def annotate(
-    backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="here, or a Ray cluster: ray://host:port, auto, local.")
-    ] = None,
-    replicas: Annotated[
-        int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
-    notes: Annotated[
-        list[Path] | None,
-        typer.Option(help="About users: notes of the videos they watched; repeatable."),
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="For preference_edges: run whose best videos are compared.")
-    ] = None,
-    catalog: CatalogOption = None,
-    work: Work = Path("work"),
-    settings: SettingsFile = None,
-    sets: Set = None,
-) -> None:
-    """Ask a model about every video, or about every user; run it again to resume.
-
-    The prompts user_profile and preference_edges are about users: the model reads notes of what
-    they watched in training, as [dataset] and [split] cut it. --backend tallies counts instead.
-    """
-    from reelm import annotate as verb
-    from reelm import prompts
-    from reelm.annotate import users
-
-    given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
-    given = {name: value for name, value in given.items() if value is not None}
-    raw = asked.raw(settings, sets, annotate=given)
-    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
-    how = asked.section("annotate", raw)
-    seen = [one for one in chosen if one.about == "video"]
-    if seen:
-        found, maker = asked.catalog(catalog, work), asked.maker(backend, raw)
-        for folder in verb.annotate_all(found, maker, seen, how, work):
-            _made(folder)
-    for one in (one for one in chosen if one.about == "user"):
-        told = tuple(notes or [asked.notes(work)])
-        read = asked.sources(raw, catalog, None, work, told)
-        maker = asked.maker(backend, raw, "user")
-        _made(users.annotate_users(read, maker, one, how, work, base))
 
 
 @app.command()
@@ -318,26 +267,42 @@ def serve(
     chosen, how = asked.section("engine", raw), asked.section("serve", raw)
     keys = Keys(server.keys_of(server.store_of(folder)))
     access = server.Access(keys, how, asked.section("uploads", raw))
-    served = server.open_served(folder, chosen)
+    served = server.open_served(folder, chosen, how.store)
     said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
     server.serve(served, host, port, said, access)
 
 
 @app.command()
 def tune(
-    out: Annotated[Path, typer.Option(help="Folder for material and weights.")] = Path("work/tune"),
+    on: Annotated[
+        Path | None, typer.Option(help="JSON lines of conversations to learn; see docs.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint to tune, a folder or a hub id; with --on.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of pocket's material and weights.")] = Path(
+        "work/tune"
+    ),
+    work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
 ) -> None:
-    """Rebuild the pocket model from nothing: render, train, write a checkpoint folder."""
+    """Fine-tune a local language model on conversations; without --on, rebuild pocket."""
     import logging
-
-    from reelm import tune as verb
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     raw = asked.raw(settings, sets)
-    parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
-    _made(verb.tune(verb.Settings(*parts), out) / "model")
+    if on is None and model is None:
+        from reelm import tune as verb
+
+        parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
+        _made(verb.tune(verb.Settings(*parts), out) / "model")
+        return
+    if on is None or model is None:
+        raise ConfigError("reelm tune takes --on and --model together, or neither.")
+    from reelm.tune import lora
+
+    _made(lora.tune(on, model, asked.section("lora", raw), work))
 
 
 @app.command()

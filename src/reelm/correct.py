@@ -43,13 +43,27 @@ def correct(
         ConfigError: a field or value that the question does not allow, or no change at all.
         StaleFolder: somebody else corrected the note since its author looked.
     """
+    prompt = _prompt_of(notes)
+    given = {name: value_of(prompt, name, text) for name, text in values.items()}
+    return amend(notes, video, given, author, why, expected)
+
+
+def amend(
+    notes: Path,
+    video: str,
+    given: Mapping[str, Any],
+    author: str,
+    why: str = "",
+    expected: str | None = None,
+) -> Correction:
+    """As `correct`, with values as the question's schema wants them."""
     if not author.strip():
         raise ConfigError("a correction needs an author: --author NAME")
-    row, store = row_of(notes, video), Corrections.of(notes)
-    prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
+    row, store, prompt = row_of(notes, video), Corrections.of(notes), _prompt_of(notes)
+    for name in given:
+        _known(prompt, name)
     history = store.history(video, row.get("sha256"))
     before = current(row, history, prompt)
-    given = {name: value_of(prompt, name, text) for name, text in values.items()}
     changed = {n: v for n, v in given.items() if n not in before or before[n] != v}
     if not changed:
         raise ConfigError(f"{video}: nothing was changed; the note says that already.")
@@ -81,12 +95,8 @@ def value_of(prompt: type[Prompt], name: str, text: str) -> Any:
     Raises:
         ConfigError: there is no such field, or the text is not JSON where it has to be.
     """
+    _known(prompt, name)
     fields = fields_of(prompt)
-    if name not in fields:
-        raise ConfigError(
-            f"{prompt.name} has no field {name!r}.{nearest(name, fields)} "
-            f"Fields: {', '.join(fields)}."
-        )
     if fields[name].get("type", "string") == "string":
         return text.strip()
     try:
@@ -94,6 +104,20 @@ def value_of(prompt: type[Prompt], name: str, text: str) -> Any:
     except ValueError as error:
         kind = fields[name]["type"]
         raise ConfigError(f"{name}: write it as JSON of type {kind}; {text!r} is not.") from error
+
+
+def _known(prompt: type[Prompt], name: str) -> None:
+    fields = fields_of(prompt)
+    if name not in fields:
+        raise ConfigError(
+            f"{prompt.name} has no field {name!r}.{nearest(name, fields)} "
+            f"Fields: {', '.join(fields)}."
+        )
+
+
+def _prompt_of(notes: Path) -> type[Prompt]:
+    """The question that a notes folder answers."""
+    return prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
 
 
 def corrections(work: Path, prompt: str | None = None) -> list[tuple[str, Correction]]:

@@ -1,6 +1,8 @@
 """Logs, tables and video files become a catalogue: checked, hashed, probed, bad rows set aside."""
 
+from collections import ChainMap
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from reelm.cost import Meter, progress
 from reelm.errors import BadData
 from reelm.formats import FORMATS
 from reelm.formats.base import QUARANTINE, Format, ReadOptions, Tables
+from reelm.formats.blocks import cleaning, reading
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
@@ -37,6 +40,8 @@ class IngestConfig(Config):
     """Table of videos, if it does not lie beside the log."""
     users: Path | None = None
     """Table of users, if it does not lie beside the log."""
+    comments: Path | None = None
+    """Table of comments on videos: video_id, text and, if known, likes."""
     licence: str | None = None
     """Licence of videos whose table states none."""
     moments: PositiveInt = 6
@@ -64,6 +69,10 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
     options = ReadOptions(**{name: getattr(config, name) for name in ReadOptions.model_fields})
     settings = config.model_dump(mode="json", exclude={"workers"})
     inputs = _inputs(layout, source, options)
+    if config.comments:
+        inputs |= {"comments": files.sha256(_there(config.comments))}
+    else:
+        settings.pop("comments")  # catalogues of before this was a setting stay as they are
     key = files.key(STAGE, VERSION, settings, inputs)
     folder = work / "catalog" / key
     if files.finished(folder):
@@ -75,18 +84,22 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
     if not videos.height:
         why = _reasons(tables.quarantine) or "there is a header and no row"
         raise BadData(f"{source}: not one good row; {why}")
-    quarantine = pl.concat([tables.quarantine, unmeasured, faults])
+    said = _comments(config.comments, videos)
+    mapping = dict(ChainMap(*(one.mapping for one in said), dict(tables.mapping)))
+    quarantine = pl.concat([tables.quarantine, unmeasured, faults, *(one.bad for one in said)])
     _write(folder, "videos", videos)
     _write(folder, "events", events.lazy().cast(WRITTEN))
     _write(folder, "quarantine", quarantine)
     if tables.users is not None:
         _write(folder, "users", tables.users)
+    for one in said:
+        _write(folder, "comments", one.good)
     for name, (ids, vectors) in tables.features.items():
         _write_feature(folder / "features" / name, ids, vectors)
     return files.finish(
         folder, stage=STAGE, version=VERSION, key=key, settings=settings, inputs=inputs,
         rows=_counts(tables, videos, events), failed=quarantine.height,
-        reasons=_reasons(quarantine), mapping=dict(tables.mapping),
+        reasons=_reasons(quarantine), mapping=mapping,
         features=sorted(tables.features), unused=list(tables.unused), **meter.read(),
     )  # fmt: skip
 
@@ -108,6 +121,21 @@ def _inputs(layout: Format, source: Path, options: ReadOptions) -> dict[str, Any
     tables = {str(path): files.sha256(path) for path in layout.inputs(source, options)}
     stamps = (f"{path}\t{_stamp(path)}\n" for path in layout.clips(source, options))
     return {"tables": tables, "videos": files.digest("".join(stamps).encode())}
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise BadData(f"{path}: no such table of comments; see ingest.comments.")
+    return path
+
+
+def _comments(path: Path | None, videos: pl.DataFrame) -> list[cleaning.Cleaned]:
+    """The table of comments, if there is one; lines that are no rows are among its bad ones."""
+    if path is None:
+        return []
+    frame, unparsable = reading.table(path)
+    one = cleaning.comments(frame, path, videos["video_id"])
+    return [replace(one, bad=pl.concat([unparsable, one.bad]))]
 
 
 def _stamp(path: Path) -> str:

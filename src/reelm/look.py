@@ -218,10 +218,19 @@ def _facts(
             ("prompt", "{name} {version}".format(**facts["settings"]["prompt"])),
             ("notes", facts["rows"]),
             ("failed", facts["failed"]),
+            *_validity(facts),
             ("corrected", corrected),
             ("seconds", round(facts["seconds"], 1)),
         ]
     return told
+
+
+def _validity(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Shares of the model's answers that were as asked."""
+    valid = facts.get("valid") or {}
+    total = sum(valid.values())
+    told = {"first": "valid at first", "repair": "after a repair", "never": "never valid"}
+    return [(name, f"{valid[key] / total:.1%}") for key, name in told.items()] if total else []
 
 
 def _answer(

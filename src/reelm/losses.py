@@ -172,18 +172,36 @@ def in_batch_softmax(
     names: Int[Tensor, "rows"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Contrast of `one` with `other`: row i of `one` should be nearest to row i of `other`.
+    """`contrast` where rows of one name, the same thing twice, are not set against each other."""
+    return contrast(one, other, names[:, None] == names, temperature)
 
-    Both are scaled to unit length here. Rows of one name are not set against each other: they are
-    the same thing twice. Mean over rows of one direction, in nats; ln(rows) when all look alike.
+
+def contrast(
+    one: Float[Tensor, "rows dim"],
+    other: Float[Tensor, "rows dim"],
+    barred: Bool[Tensor, "rows rows"],
+    temperature: float,
+    log_chance: Float[Tensor, "rows"] | None = None,
+) -> Float[Tensor, ""]:
+    """Row i of `one` should be nearest to row i of `other`, not to other rows of it.
+
+    Both are scaled to unit length here. Mean over rows of one direction, in nats; ln(rows) when all
+    look alike.
+
+    Args:
+        barred: rows of `other` that a row of `one` is not set against; its own is never barred.
+        log_chance: how likely each row of `other` is in a batch, as a logarithm; it is taken off
+            the logits, so that what is common is not pushed away for being met often.
+
     Source: van den Oord et al. 2018, arXiv:1807.03748, equation 4.
     """
     one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
     logits = one @ other.T / temperature
-    twin = names[:, None] == names
-    twin.fill_diagonal_(False)
+    if log_chance is not None:
+        logits = logits - log_chance
+    barred = barred.clone().fill_diagonal_(False)
     same = torch.arange(len(one), device=one.device)
-    return F.cross_entropy(logits.masked_fill(twin, NEVER), same)
+    return F.cross_entropy(logits.masked_fill(barred, NEVER), same)
 
 
 def list_distillation(

@@ -1,5 +1,5 @@
-"""Commands on notes: ask for them by batch files, look at them, correct them, tell where they come
-from and what they cost."""
+"""Commands on notes: ask for them here or by batch files, write down speech, look at notes, correct
+them, tell where they come from and what they cost."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,80 @@ from reelm.options import AsJson, CatalogOption, NotesOption, Set, SettingsFile,
 commands = typer.Typer()
 batch = typer.Typer(help="Ask about videos by OpenAI's batch files.", no_args_is_help=True)
 commands.add_typer(batch, name="batch")
+
+
+@commands.command()
+def annotate(
+    backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="here, or a Ray cluster: ray://host:port, auto, local.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
+    notes: Annotated[
+        list[Path] | None,
+        typer.Option(help="About users: notes of the videos they watched; repeatable."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="For preference_edges: run whose best videos are compared.")
+    ] = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Ask a model about every video, or about every user; run it again to resume.
+
+    The prompts user_profile and preference_edges are about users: the model reads notes of what
+    they watched in training, as [dataset] and [split] cut it. --backend tallies counts instead.
+    """
+    from reelm import annotate as verb
+    from reelm import prompts
+    from reelm.annotate import users
+
+    given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    raw = asked.raw(settings, sets, annotate=given)
+    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    how = asked.section("annotate", raw)
+    seen = [one for one in chosen if one.about == "video"]
+    if seen:
+        found, maker = asked.catalog(catalog, work), asked.maker(backend, raw)
+        for folder in verb.annotate_all(found, maker, seen, how, work):
+            typer.echo(verb.summary(folder))
+            typer.echo(folder)
+    for one in (one for one in chosen if one.about == "user"):
+        told = tuple(notes or [asked.notes(work)])
+        read = asked.sources(raw, catalog, None, work, told)
+        maker = asked.maker(backend, raw, "user")
+        folder = users.annotate_users(read, maker, one, how, work, base)
+        typer.echo(verb.summary(folder))
+        typer.echo(folder)
+
+
+@commands.command()
+def transcribe(
+    model: Annotated[Path | None, typer.Option(help="Folder of a Whisper checkpoint.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Listen again to what failed.")] = False,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write down what is said in every video, with a local Whisper; run it again to resume."""
+    from reelm.annotate import summary, transcribing
+
+    given = {"model": model and str(model), "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
+    folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
+    typer.echo(summary(folder))
+    typer.echo(folder)
 
 
 @batch.command(name="write")

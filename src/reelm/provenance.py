@@ -26,6 +26,7 @@ def provenance_of(folder: Path) -> dict[str, Any]:
     """What may be told of how a notes folder came about: no addresses, no local paths.
 
     prompt, version, question; backend, model, weights, decoding; view, notes (the folder's name),
+    valid (how many of the model's answers obeyed the schema at first, after a repair and never),
     finished_at (seconds UTC), package. None where the manifest does not say.
     """
     facts = files.manifest(folder)
@@ -42,6 +43,7 @@ def provenance_of(folder: Path) -> dict[str, Any]:
         "decoding": backend.get("decoding"),
         "view": settings.get("view"),
         "notes": folder.name,
+        "valid": facts.get("valid"),
         "finished_at": facts.get("finished_at"),
         "package": facts.get("package"),
     }
@@ -51,7 +53,8 @@ def provenance(notes: Path, name: str) -> dict[str, Any]:
     """All that is known of one note, as JSON takes it: `provenance_of` its folder, and of the row
 
     id, sha256 of the file, schema and max_tokens of the answer, pictures (each with its moments as
-    shares of the duration), said (the model's answer), failure, seconds, tokens_in, tokens_out,
+    shares of the duration), texts (titles, comments and speech as they were shown), said (the
+    model's answer), failure, seconds, tokens_in, tokens_out, repaired (it was asked twice),
     corrections (oldest first) and note, which is what is read now; for notes about users also shown
     (ids of videos), candidates (those that letters stand for) and text (all that was read).
 
@@ -75,12 +78,13 @@ def provenance(notes: Path, name: str) -> dict[str, Any]:
         "schema": _schema(facts),
         "max_tokens": settings.get("max_tokens"),
         "pictures": shown_pictures(View.of(view)) if view and row.get("sha256") else [],
+        "texts": row.get("told"),
         "shown": row.get(SHOWN),
         "candidates": row.get("candidates"),
         "text": row.get("text"),
         "said": json.loads(row["answer"]) if row["answer"] else None,
         "failure": failed,
-        **{n: row.get(n) for n in ("seconds", "tokens_in", "tokens_out")},
+        **{n: row.get(n) for n in ("seconds", "tokens_in", "tokens_out", "repaired")},
         "corrections": [asdict(one) | {"key": one.key} for one in versions],
         "note": json.loads(now) if now else None,
     }

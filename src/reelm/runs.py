@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import safetensors.torch
 import torch
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int32, Int64
 from torch import Tensor
 
 from reelm import config, files
@@ -95,13 +95,27 @@ class Run:
         `users` matters only to models that know users by more than their histories; there a user
         that training did not know counts as the first one, so ask those for no score.
         """
+        with torch.inference_mode():
+            return self.model.score(*self._shown(histories, users))
+
+    def asking(
+        self, histories: Sequence[Sequence[int]], users: Sequence[str] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """What the model's `factors` are multiplied with to give `score`."""
+        with torch.inference_mode():
+            return self.model.asking(*self._shown(histories, users))
+
+    def _shown(
+        self, histories: Sequence[Sequence[int]], users: Sequence[str] | None
+    ) -> tuple[Int[Tensor, "batch"], Int[Tensor, "batch length"]]:
+        """Users and histories as a model reads them."""
         offsets = np.cumsum([0, *map(len, histories)])
         packed = np.array([item for history in histories for item in history], np.int32)
         rows = [self.user_rows.get(user, 0) for user in users or [""] * len(histories)]
         device = self.model.counts.device
-        with torch.inference_mode():
-            shown = padded(packed, offsets[:-1], offsets[1:]).to(device)
-            return self.model.score(torch.tensor(rows, device=device), shown)
+        return torch.tensor(rows, device=device), padded(packed, offsets[:-1], offsets[1:]).to(
+            device
+        )
 
     def recommend(
         self, users: Sequence[str], k: int = 10, filter_viewed: bool = True

@@ -10,6 +10,7 @@ SECTIONS: dict[str, str] = {
     "ingest": "reelm.ingest:IngestConfig",
     "annotate": "reelm.annotate:AnnotateConfig",
     "batch": "reelm.batch_files:BatchConfig",
+    "transcribe": "reelm.annotate.transcribing:TranscribeConfig",
     "encode": "reelm.encode:EncodeConfig",
     "export": "reelm.export:ExportConfig",
     "dataset": "reelm.data.dataset:DatasetConfig",
@@ -28,6 +29,7 @@ SECTIONS: dict[str, str] = {
     "size": "reelm.tune.model:SizeConfig",
     "vision": "reelm.tune.vision:VisionConfig",
     "language": "reelm.tune.language:LanguageConfig",
+    "lora": "reelm.tune.adapters:LoraConfig",
 }
 """Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
 PLURALS = ("models", "backends", "encoders")

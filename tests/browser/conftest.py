@@ -127,9 +127,7 @@ def open_page(chromium, address):
         context = chromium.new_context(viewport={"width": width, "height": height}, **more)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("console", lambda line: problems.append(line.text) if _is_bad(line) else None)
-        page.on("request", lambda r: None if r.url.startswith(address) else problems.append(r.url))
+        watch_for_flaws(page, address, problems)
         if before:
             before(page)
         page.goto(f"{address}/?user={user}")
@@ -140,6 +138,13 @@ def open_page(chromium, address):
     for context in contexts:
         context.close()
     assert not problems
+
+
+def watch_for_flaws(page, address, problems):
+    """Note every error on a page and every request that goes elsewhere."""
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("console", lambda line: problems.append(line.text) if _is_bad(line) else None)
+    page.on("request", lambda r: None if r.url.startswith(address) else problems.append(r.url))
 
 
 def _is_bad(line) -> bool:

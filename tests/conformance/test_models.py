@@ -118,6 +118,19 @@ def test_a_user_alone_scores_as_in_a_crowd(model, two_tastes):
         torch.testing.assert_close(alone, crowd[row : row + 1])
 
 
+def test_factors_give_the_scores(model, two_tastes):
+    with torch.no_grad():
+        factors, user = model.factors(), torch.arange(6)
+        if factors is None:
+            return
+        history = histories(two_tastes, 6, 5)
+        scores = model.score(user, history)
+        made = model.asking(user, history) @ factors[0].T + factors[1]
+    known = factors[1].isfinite()
+    torch.testing.assert_close(made[:, known], scores[:, known])
+    assert (scores[:, ~known] == scores.amin(1, keepdim=True)).all()
+
+
 def test_an_empty_history_gets_finite_scores(model):
     assert model.score(torch.tensor([0]), torch.zeros(1, 4, dtype=torch.long)).isfinite().all()
 

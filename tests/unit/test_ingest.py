@@ -195,3 +195,17 @@ def test_all_real_files_come_in(tmp_path, data_folder):
     }
     usable = table(made, "videos").filter("ok")
     assert usable.height == 31
+
+
+def test_comments_come_in_and_strange_ones_are_set_aside(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id,timestamp\na,v1,1\nb,v2,2\n")
+    lines = "videoId,comment,likes\nv1,so cute,3\nv9,who is this,1\nv2,,0\n,hm,1\nv2,wow,\n"
+    (tmp_path / "said.csv").write_text(lines)
+    config = IngestConfig(comments=tmp_path / "said.csv")
+    folder = ingest(tmp_path / "log.csv", tmp_path / "work", config)
+    assert pl.read_parquet(folder / "comments.parquet").rows() == [
+        ("v1", "so cute", 3.0), ("v2", "wow", None),
+    ]  # fmt: skip
+    bad = pl.read_parquet(folder / "quarantine.parquet").filter(pl.col("table") == "comments")
+    assert bad["reason"].to_list() == ["no such video", "no text", "no video id"]
+    assert ingest(tmp_path / "log.csv", tmp_path / "work", IngestConfig()) != folder

@@ -11,18 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reelm import files
 from reelm.annotate.asking import Asker, Elsewhere
-from reelm.annotate.plan import AnnotateConfig, Notes, Plan, opened
+from reelm.annotate.plan import AnnotateConfig, Notes, Plan, opened, to_watch
 from reelm.backends.base import Backend, Maker
 from reelm.backends.blocks.about import Absent, about
 from reelm.backends.blocks.replicas import Replicas
 from reelm.cluster import Cluster
 from reelm.data.tables import Catalog
-from reelm.engine import Decoder, Video, run, videos
+from reelm.engine import Decoder, Video, run
 from reelm.errors import ConfigError
 from reelm.prompts.base import Prompt
 
-__all__ = ["AnnotateConfig", "annotate", "annotate_all"]
+__all__ = ["AnnotateConfig", "annotate", "annotate_all", "summary"]
 
 
 def annotate(
@@ -55,11 +56,12 @@ def annotate_all(
         ConfigError: a prompt is about users.
         BackendError: nothing comes through (server down?); run it again later.
         StaleFolder: another process is filling the same folder.
+        BadData: texts are to be shown that are not there.
     """
     strange = [prompt.name for prompt in prompts if prompt.about != "video"]
     if strange:
         raise ConfigError(f"{', '.join(strange)}: asked about users; see annotate.users.")
-    wanted = videos(catalog, config.limit)
+    wanted = to_watch(catalog, config, work)
     with working(backend, prompts, config, work) as (speaker, hands):
         plans = [Plan.of_videos(prompt, speaker, wanted, config, work) for prompt in prompts]
         left = [plan for plan in plans if plan.unfinished(config.retry_failed)]
@@ -70,10 +72,24 @@ def annotate_all(
     return [plan.folder for plan in plans]
 
 
+def summary(folder: Path) -> str:
+    """What came of it, in a line: rows, failures by their kind, and how many of the model's answers
+    obeyed the schema, at once or after a repair."""
+    facts = files.manifest(folder)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["failures"].items()))
+    told = f"{facts['settings']['prompt']['name']}: {facts['rows']} rows, {facts['failed']} failed"
+    told += f" ({kinds})" if kinds else ""
+    valid = facts.get("valid") or {}
+    if not (total := sum(valid.values())):
+        return told
+    first, repair, never = (f"{valid[k] / total:.1%}" for k in ("first", "repair", "never"))
+    return f"{told}; answers valid at first {first}, after a repair {repair}, never {never}"
+
+
 def _fill(
     plans: Sequence[Plan],
     speaker: Backend,
-    wanted: Sequence[Video],
+    wanted: Sequence[tuple[Video, str]],
     config: AnnotateConfig,
     work: Path,
     hands: Any,

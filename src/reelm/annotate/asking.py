@@ -8,6 +8,7 @@ model is closed, the asking waits.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from reelm.backends.blocks.replicas import Replicas
 from reelm.backends.blocks.schema import tidy
 from reelm.engine import DecodeConfig, Decoder
 from reelm.errors import BackendError, MediaError
-from reelm.media.views import pictures
+from reelm.media.views import Picture, pictures
 from reelm.prompts.base import Prompt
 
 MEDIA = "media"  # kind of failure of a file that cannot be decoded
@@ -52,6 +53,8 @@ class Todo:
     video: Any
     """An engine.Video, or of users what stands for it."""
     asked: tuple[int, ...]
+    told: str = ""
+    """What was written and said about the video, shown between its pictures and the question."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Asker:
             return Failure(MEDIA, ": ".join(filter(None, (decoded.reason, decoded.detail))))
         shown = pictures(self._backend.view, *decoded)
         return [
-            Request(todo.video.id, show(shown, q.text), q.schema, q.prompt.max_tokens)
+            Request(todo.video.id, _parts(shown, todo.told, q.text), q.schema, q.prompt.max_tokens)
             for q in (self._questions[number] for number in todo.asked)
         ]
 
@@ -161,28 +164,38 @@ class Asker:
         lost = [n for n, one in enumerate(said) if _lost(one)]
         if len(lost) < FEW:
             return said
-        again = self._wait([requests[n] for n in lost], said[lost[0]], ask)
+        came = (r for r, one in zip(requests, said, strict=True) if not isinstance(one, Failure))
+        again = self._wait([requests[n] for n in lost], next(came, None), said[lost[0]], ask)
         for n, one in zip(lost, again, strict=True):
             said[n] = one
         return said
 
-    def _wait(self, requests: list[Any], told: Any, ask: Ask) -> list[Any]:
-        """Ask one of the lost requests, at growing distances, until it comes through; then all.
+    def _wait(self, requests: list[Any], witness: Any, told: Any, ask: Ask) -> list[Any]:
+        """Ask a request at growing distances until one comes through; then all that were lost.
+
+        Args:
+            witness: one that was answered just now. If it comes through again and the others do
+                not, these are at fault themselves and not the way. If None, the lost ones take
+                turns, since one of them may never come through.
 
         Raises:
-            BackendError: it did not within the patience.
+            BackendError: nothing came through within the patience.
         """
         end, pause = time.monotonic() + self._patience_s, 1.0
-        while _lost(first := halving(ask, requests[:1])[0]):
+        turns = cycle([witness] if witness else requests)
+        while _lost(first := halving(ask, [probe := next(turns)])[0]):
             told = first
             if time.monotonic() + pause > end:
                 raise _closed(told, self._patience_s)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
-        rest = halving(ask, requests[1:])
+        rest = halving(ask, [one for one in requests if one is not probe])
+        if witness:
+            return rest
         if all(map(_lost, rest)):
             raise _closed(rest[0], self._patience_s)
-        return [first, *rest]
+        left = iter(rest)
+        return [first if one is probe else next(left) for one in requests]
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,11 @@ def halving(answer: Ask, requests: list[Any]) -> list[Any]:
             return [Failure("model", f"{type(error).__name__}: {error}"[:400])]
     half = len(requests) // 2
     return halving(answer, requests[:half]) + halving(answer, requests[half:])
+
+
+def _parts(shown: Sequence[Picture], told: str, question: str) -> tuple[str | Picture, ...]:
+    *seen, last = show(shown, question)
+    return (*seen, told, last) if told else (*seen, last)
 
 
 def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:

@@ -15,15 +15,15 @@ import polars as pl
 
 from reelm import batch_files, files, prompts
 from reelm.annotate.asking import MEDIA, Asker, Invalid, Loaded, Made, Outcome, Todo, checked
-from reelm.annotate.plan import AnnotateConfig, Notes, Plan, opened
-from reelm.annotate.sheets import Sheet, row_of
+from reelm.annotate.plan import AnnotateConfig, Notes, Plan, open_todo, opened, to_watch
+from reelm.annotate.sheets import Key, Sheet, row_of
 from reelm.backends.base import Answer, Backend, Failure, Request
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.batch_files import BatchConfig, Results
 from reelm.config import parse
 from reelm.data.tables import Catalog, read_catalog
-from reelm.engine import Decoder, Parts, Spent, Video, alone, run, videos
-from reelm.errors import BadData
+from reelm.engine import Decoder, Parts, Spent, Video, alone, run
+from reelm.errors import BadData, ConfigError
 from reelm.prompts.base import Prompt
 
 VERSION = 1
@@ -69,9 +69,16 @@ def write(
         config: with `retry_failed`, what failed is open too.
 
     Raises:
+        ConfigError: texts are to be shown beside the pictures. What was said may be told otherwise
+            before the results come, and their answers would belong to nothing.
         StaleFolder: another process is writing the same folder.
     """
-    wanted = videos(catalog, config.limit)
+    if config.texts:
+        raise ConfigError(
+            "annotate.texts: requests in batch files show no texts. Leave it empty, or ask a "
+            "server with `reelm annotate --backend openai_http`."
+        )
+    wanted = to_watch(catalog, config, work)
     every = [Plan.of_videos(prompt, backend, wanted, config, work) for prompt in chosen]
     plans = [plan for plan in every if plan.unfinished(config.retry_failed)]
     todos = opened(plans, wanted, config.retry_failed, fill=False)[1]
@@ -131,7 +138,7 @@ def _read(
 ) -> Taken:
     config = parse(AnnotateConfig, facts["settings"]["annotate"], "annotate")
     catalog = _catalog(Path(facts["inputs"]["catalog"]), work)
-    wanted = videos(catalog, config.limit)
+    wanted = to_watch(catalog, config, work)
     plans = [
         Plan.of_videos(prompts.find(name), backend, wanted, config, work)
         for name in facts["inputs"]["asked"]
@@ -170,7 +177,7 @@ def _said(
 
 def _settle(
     plan: Plan,
-    wanted: Sequence[Video],
+    wanted: Sequence[tuple[Video, str]],
     said: Mapping[str, Outcome],
     config: AnnotateConfig,
     device: str,
@@ -179,13 +186,17 @@ def _settle(
     """Keep outcomes that stand, write the parts that are whole, and finish the folder if all are;
     how many requests are left open."""
     sheet = opened([plan], wanted, config.retry_failed)[0][0]
-    new = {sha: one for sha, one in said.items() if not _passing(one) and _better(one, sheet, sha)}
-    lasting = {sha: one for sha, one in new.items() if getattr(one, "kind", "") != MEDIA}
+    new = {
+        (sha, ""): one
+        for sha, one in said.items()
+        if not _passing(one) and _better(one, sheet, (sha, ""))
+    }
+    lasting = {name: one for name, one in new.items() if getattr(one, "kind", "") != MEDIA}
     with alone(plan.folder):
         if lasting:
             sheet.hold(lasting)
-    sheet.known.update({sha: row_of(one) for sha, one in new.items() if sha not in lasting})
-    todos = [Todo(one, () if one.sha256 in sheet.known else (0,)) for one in wanted]
+    sheet.known.update({name: row_of(one) for name, one in new.items() if name not in lasting})
+    todos = [open_todo(one, text, [sheet]) for one, text in wanted]
     label = f"read {plan.question.prompt.name}"
     run(_Whole([sheet], device), todos, config.part, label, _whole)
     still = sum(bool(todo.asked) for todo in todos)
@@ -270,9 +281,9 @@ def _custom_id(plan: Plan, sha256: str) -> str:
     return f"{plan.asked}-{sha256[:CONTENT]}"
 
 
-def _better(one: Outcome, sheet: Sheet, sha256: str) -> bool:
+def _better(one: Outcome, sheet: Sheet, name: Key) -> bool:
     """Whether nothing was known, or a failure and now an answer."""
-    known = sheet.known.get(sha256)
+    known = sheet.known.get(name)
     return known is None or (isinstance(one, Answer) and known[0] is None)
 
 

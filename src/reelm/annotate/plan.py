@@ -10,12 +10,14 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from reelm import files
 from reelm.annotate.asking import Asker, Loaded, Made, Outcome, Question, Todo
-from reelm.annotate.sheets import VIDEOS, Form, Sheet, open_sheet
+from reelm.annotate.sheets import VIDEOS, Form, Key, Sheet, open_sheet
+from reelm.annotate.texts import Kind, blocks, told
 from reelm.backends.base import Backend
 from reelm.cost import Ledger
 from reelm.data.preferences import LETTERS
+from reelm.data.tables import Catalog
 from reelm.dossiers import MOST, TOP
-from reelm.engine import DecodeConfig, Video
+from reelm.engine import DecodeConfig, Video, videos
 from reelm.prompts.base import Prompt
 
 VERSION = 1
@@ -41,6 +43,11 @@ class AnnotateConfig(DecodeConfig):
     """Where the model works: here, or a Ray cluster as `ray://host:port`, `auto` or `local`."""
     needs: dict[str, float] = Field(default_factory=dict)
     """What Ray must find for each replica, such as {num_gpus = 1}."""
+    texts: tuple[Kind, ...] = ()
+    """What is shown beside the pictures: title (with hashtags), comments, speech (what `reelm
+    transcribe` heard), in this order."""
+    text_longest: PositiveInt = 600
+    """Characters of each kind of text that are shown of a video."""
     retry_failed: bool = False
     """Ask again about what failed, also where a run was finished."""
     watched: PositiveInt = MOST
@@ -50,6 +57,8 @@ class AnnotateConfig(DecodeConfig):
 
 
 SAME = {"seconds", "memory_mb", "longest"}  # settings that can change what is answered
+TEXTS = {"texts", "text_longest"}
+APART = TEXTS | {"part"}  # what these come to for one video stands in its row
 
 
 class Plan:
@@ -66,7 +75,7 @@ class Plan:
     ) -> None:
         """
         Args:
-            settings: what an answer depends on, and `part`.
+            settings: what an answer depends on, and those that APART names.
             inputs: what an answer depends on but for what it is about.
             listed: digest of all that is asked about, by a name for it.
             notes: the folder of notes folders.
@@ -80,7 +89,7 @@ class Plan:
             "max_tokens": prompt.max_tokens,
             **settings,
         }
-        alone = {k: v for k, v in self._settings.items() if k != "part"}
+        alone = {k: v for k, v in self._settings.items() if k not in APART}
         self.asked = files.key("ask", VERSION, alone, inputs)
         self._inputs = inputs | listed
         self._key = files.key("annotate", VERSION, self._settings, self._inputs)
@@ -92,13 +101,14 @@ class Plan:
         cls,
         prompt: type[Prompt],
         backend: Backend,
-        wanted: Sequence[Video],
+        wanted: Sequence[tuple[Video, str]],
         config: AnnotateConfig,
         work: Path,
     ) -> "Plan":
         """A question about videos."""
-        kept = {"view": asdict(backend.view), **config.model_dump(include=SAME | {"part"})}
-        listed = json.dumps([(v.sha256, *v.ids) for v in wanted])
+        include = SAME | {"part"} | (TEXTS if config.texts else set())
+        kept = {"view": asdict(backend.view), **config.model_dump(include=include)}
+        listed = json.dumps([(v.sha256, *v.ids, *([[text]] if text else [])) for v, text in wanted])
         return cls(
             Question.of(prompt, backend), kept, {"backend": backend.identity()},
             {"videos": files.digest(listed.encode())}, work / "notes",
@@ -110,7 +120,7 @@ class Plan:
             return True
         return retry_failed and files.manifest(self.folder)["failed"] > 0
 
-    def open(self, contents: set[str], again: bool, fill: bool = True) -> Sheet:
+    def open(self, contents: set[Key], again: bool, fill: bool = True) -> Sheet:
         """The folder, ready to be filled; or only what is known, if nothing will be yet."""
         self._sheet = open_sheet(self.folder, self.asked, self.question, contents, again, self.form)
         if again and fill:
@@ -139,22 +149,35 @@ class Plan:
         )  # fmt: skip
 
 
+def to_watch(catalog: Catalog, config: AnnotateConfig, work: Path) -> list[tuple[Video, str]]:
+    """Videos, each with the texts that are shown beside it.
+
+    Raises:
+        BadData: texts are to be shown that are not there.
+    """
+    texts = blocks(catalog, config.texts, config.text_longest, work) if config.texts else {}
+    return told(videos(catalog, config.limit), texts)
+
+
 def opened(
-    plans: Sequence[Plan], wanted: Sequence[Any], again: bool, fill: bool = True
+    plans: Sequence[Plan], wanted: Sequence[tuple[Any, str]], again: bool, fill: bool = True
 ) -> tuple[list[Sheet], list[Todo]]:
     """The folders of plans, and of all that is asked about, which questions are open.
 
     Args:
+        wanted: videos or users, each with the texts that are shown beside it.
         again: what failed is open too, whatever the reason.
         fill: take away the parts that hold failures, if they are asked again.
     """
-    contents = {one.sha256 for one in wanted}
+    contents = {(one.sha256, text) for one, text in wanted}
     sheets = [plan.open(contents, again, fill) for plan in plans]
-    todos = [
-        Todo(one, tuple(n for n, sheet in enumerate(sheets) if one.sha256 not in sheet.known))
-        for one in wanted
-    ]
-    return sheets, todos
+    return sheets, [open_todo(one, text, sheets) for one, text in wanted]
+
+
+def open_todo(one: Any, text: str, sheets: Sequence[Sheet]) -> Todo:
+    """What is asked about a video or a user: all that the sheets do not know."""
+    left = (n for n, sheet in enumerate(sheets) if (one.sha256, text) not in sheet.known)
+    return Todo(one, tuple(left), text)
 
 
 class Notes:
@@ -175,11 +198,11 @@ class Notes:
 
     def keep(self, number: int, made: Made) -> list[dict[str, Any]]:
         """A part of each sheet; the time is shared out by the seconds of the answers."""
-        columns: list[list[tuple[Video, Outcome | None]]] = [[] for _ in self._sheets]
+        columns: list[list[tuple[Todo, Outcome | None]]] = [[] for _ in self._sheets]
         for todo, outcomes in made:
             said = dict(zip(todo.asked, outcomes, strict=True))
             for n, column in enumerate(columns):
-                column.append((todo.video, said.get(n)))
+                column.append((todo, said.get(n)))
         taken = [sum(getattr(o, "seconds", 0.0) for _, o in column) for column in columns]
         shares = [t / sum(taken) if sum(taken) else 1 / len(taken) for t in taken]
         return [

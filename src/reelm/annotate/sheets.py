@@ -2,7 +2,8 @@
 
 An answer belongs to what was asked: the file's content, the question, the view and the model. A
 folder notes the digest of all but the content in `asked.json`, so that other folders about the
-same question, with other videos or cut short, give their answers instead of the model. Answers
+same question, with other videos or cut short, give their answers instead of the model. The texts
+that were shown beside the pictures stand in each row, and an answer belongs to them too. Answers
 whose part is not there yet wait beside the parts: in `answered-*.parquet` those that came before
 the rest of their part, in `kept-*.parquet` those of parts that are asked again for their failures.
 """
@@ -17,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from reelm import files
-from reelm.annotate.asking import MEDIA, Outcome, Question
+from reelm.annotate.asking import MEDIA, Outcome, Question, Todo
 from reelm.backends.base import Answer, Failure
 
 ASKED = "asked.json"
@@ -28,8 +29,17 @@ SAID = {
     "seconds": pl.Float64,
     "tokens_in": pl.Int64,
     "tokens_out": pl.Int64,
+    "repaired": pl.Boolean,  # whether the model had to be asked twice; null for failures
 }
 """What a row says of its content, whatever the id of whom it is about."""
+INVALID = ("invalid_json", "schema", "truncated")
+"""Kinds of failure of models that answer, but not as they were asked to."""
+TOLD = {"told": pl.String}
+"""Texts that were shown beside the pictures, if any."""
+Key = tuple[str, str]
+"""What an answer belongs to, within a question: a content and the texts beside it."""
+Known = dict[Key, tuple[Any, ...]]
+"""What SAID names."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,15 @@ class Form:
     content: str = "sha256"
     """Digest of all that was shown of whom a row is about."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Further ones, that tell of whom a row is about; attributes of what is written."""
+    """Further ones, that tell of whom a row is about; attributes of that one."""
+    beside: bool = True
+    """Whether texts may have been shown beside it."""
 
     @property
     def columns(self) -> dict[str, Any]:
         """Names and types, in order."""
-        return {self.id: pl.String, self.content: pl.String, **SAID, **self.more}
+        beside = TOLD if self.beside else {}
+        return {self.id: pl.String, self.content: pl.String, **SAID, **self.more, **beside}
 
 
 PLACE = {name: place for place, name in enumerate(SAID)}
@@ -60,34 +73,35 @@ class Sheet:
 
     folder: Path
     question: Question
-    known: dict[str, tuple[Any, ...]]
-    """By content, what SAID names: answers that the model need not give again."""
-    unpaid: set[str]
-    """Contents whose answers are known, and in no line of the ledger yet."""
+    known: Known
+    """Answers that the model need not give again."""
+    unpaid: set[Key]
+    """Of them those that are in no line of the ledger yet."""
     form: Form = VIDEOS
 
     def path(self, number: int) -> Path:
         """The file of a part."""
         return self.folder / f"part-{number:05d}.parquet"
 
-    def write(self, number: int, said: Sequence[tuple[Any, Outcome | None]]) -> dict[str, Any]:
+    def write(self, number: int, said: Sequence[tuple[Todo, Outcome | None]]) -> dict[str, Any]:
         """Write a part; None stands for an outcome that is known. Returns what was paid for."""
         rows = [
             row
-            for one, outcome in said
+            for todo, outcome in said
             for row in self._rows(
-                one, self.known[one.sha256] if outcome is None else row_of(outcome)
+                todo, self.known[key(todo)] if outcome is None else row_of(outcome)
             )
         ]
         self._table(self.path(number), self.form.columns, rows)
         paid = [row_of(one) for _, one in said if isinstance(one, Answer)]
-        paid += [self.known[v.sha256] for v, one in said if one is None and v.sha256 in self.unpaid]
+        free = [key(todo) for todo, one in said if one is None]
+        paid += [self.known[one] for one in free if one in self.unpaid]
         tokens = {name: sum(row[PLACE[name]] for row in paid) for name in TOKENS}
         return {"rows": len(rows), **tokens}
 
-    def hold(self, said: Mapping[str, Outcome]) -> None:
-        """Keep answers by content until their parts are written, by whomever."""
-        rows = {content: row_of(outcome) for content, outcome in said.items()}
+    def hold(self, said: Mapping[Key, Outcome]) -> None:
+        """Keep answers until their parts are written, by whomever."""
+        rows = {one: row_of(outcome) for one, outcome in said.items()}
         self._keep("answered", rows)
         self.known.update(rows)
         self.unpaid.update(rows)
@@ -98,37 +112,41 @@ class Sheet:
             path.unlink()
 
     def outcome(self) -> dict[str, Any]:
-        """For the manifest: rows in all, rows that failed, and how many of each kind."""
-        parts = sorted(self.folder.glob("part-*.parquet"))
-        kinds = [pl.read_parquet(part, columns=["error_kind"])["error_kind"] for part in parts]
-        failures = Counter(kind for column in kinds for kind in column if kind is not None)
-        rows = sum(map(len, kinds))
-        return {"rows": rows, "failed": failures.total(), "failures": dict(failures)}
+        """For the manifest: rows in all, rows that failed and how many of each kind, and of the
+        contents that the model answered about, how many answers were `valid` and when."""
+        table = _table(self._parts(), self.form.content)
+        failures = Counter(table["error_kind"].drop_nulls())
+        facts = {"rows": len(table), "failed": failures.total(), "failures": dict(failures)}
+        return facts | {"valid": _valid(table, self.form.content)}
 
     def drop_failed(self) -> None:
         """Take away the manifest and the parts that hold failures, so that these are asked again;
         the answers that stand beside them are kept."""
         (self.folder / files.MANIFEST).unlink(missing_ok=True)
-        for part in sorted(self.folder.glob("part-*.parquet")):
-            failed = pl.col("error_kind").is_not_null()
-            table = pl.read_parquet(part, columns=[self.form.content, *SAID])
-            answers = table.filter(~failed).unique(self.form.content, keep="first")
-            if len(answers) < table[self.form.content].n_unique():
-                paid = {sha: tuple(row) for sha, *row in answers.iter_rows()}
+        for part in self._parts():
+            table = _firsts(_table([part], self.form.content), self.form.content)
+            answers = table.filter(pl.col("error_kind").is_null())
+            if len(answers) < len(table):
+                paid = _by_key(answers)
                 self._keep("kept", paid)
                 self.unpaid.difference_update(paid)
                 part.unlink()
 
-    def _keep(self, name: str, said: Mapping[str, tuple[Any, ...]]) -> None:
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def _keep(self, name: str, said: Known) -> None:
         number = len(_waiting(self.folder, name))
-        rows = [(content, *row) for content, row in said.items()]
-        columns = {self.form.content: pl.String, **SAID}
+        rows = [(content, text or None, *row) for (content, text), row in said.items()]
+        columns = {self.form.content: pl.String, **TOLD, **SAID}
         self._table(self.folder / f"{name}-{number:05d}.parquet", columns, rows)
 
-    def _rows(self, one: Any, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _rows(self, todo: Todo, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """One row for what was asked about and one for each copy, which cost nothing."""
-        more = tuple(getattr(one, name) for name in self.form.more)
-        free = (*said[:3], 0.0, 0, 0)
+        one = todo.video
+        more = [getattr(one, name) for name in self.form.more]
+        more += [todo.told or None] if self.form.beside else []
+        free = (*said[:3], 0.0, 0, 0, *said[6:])
         copies = [(name, one.sha256, *free, *more) for name in one.copies]
         return [(one.id, one.sha256, *said, *more), *copies]
 
@@ -141,40 +159,57 @@ def open_sheet(
     folder: Path,
     asked: str,
     question: Question,
-    wanted: Collection[str],
+    wanted: Collection[Key],
     again: bool,
     form: Form = VIDEOS,
 ) -> Sheet:
-    """The sheet in a folder, with what folders beside it know about the wanted contents.
+    """The sheet in a folder, with what folders beside it know about the wanted contents
+    and texts.
 
     Args:
-        asked: digest of all that an answer depends on but the content.
+        asked: digest of all that an answer depends on but the content and the texts.
         again: ask again what failed, whatever the reason.
     """
     files.write_text(folder / ASKED, json.dumps({"asked": asked}) + "\n")
-    known: dict[str, tuple[Any, ...]] = {}
+    known: Known = {}
     for other in sorted(folder.parent.glob(f"{question.prompt.name}-*/{ASKED}")):
         if json.loads(other.read_text(encoding="utf-8")).get("asked") == asked:
             _learn(known, other.parent, wanted, again, form.content)
-    answered, kept = (_contents(folder, name, form.content) for name in ("answered", "kept"))
+    answered, kept = (
+        set(_by_key(_table(_waiting(folder, name), form.content))) for name in ("answered", "kept")
+    )
     return Sheet(folder, question, known, answered - kept, form)
 
 
-def _learn(
-    known: dict[str, tuple[Any, ...]],
-    folder: Path,
-    wanted: Collection[str],
-    again: bool,
-    content: str,
-) -> None:
+def key(todo: Todo) -> Key:
+    """What an answer belongs to, within a question."""
+    return todo.video.sha256, todo.told
+
+
+def _table(paths: Sequence[Path], content: str) -> pl.DataFrame:
+    """Content, texts and what SAID names of files; those of before a column was there have null
+    in it."""
+    columns = {content: pl.String, **TOLD, **SAID}
+    told = [pl.read_parquet(path) for path in paths]
+    return pl.concat([pl.DataFrame(schema=columns), *told], how="diagonal").select(*columns)
+
+
+def _firsts(table: pl.DataFrame, content: str) -> pl.DataFrame:
+    """The first row of each content with its texts, which holds the price; copies cost nothing."""
+    return table.unique([content, *TOLD], keep="first", maintain_order=True)
+
+
+def _by_key(table: pl.DataFrame) -> Known:
+    return {(content, told or ""): tuple(said) for content, told, *said in table.iter_rows()}
+
+
+def _learn(known: Known, folder: Path, wanted: Collection[Key], again: bool, content: str) -> None:
     """Add a folder's answers, and failures that would come again, of the contents wanted."""
     for path in [*sorted(folder.glob("part-*.parquet")), *_waiting(folder)]:
-        table = pl.read_parquet(path, columns=[content, *SAID])
-        for sha, *said in table.filter(pl.col(content).is_in(list(wanted))).iter_rows():
-            # the first row of a content holds the price; its copies cost nothing
-            better = sha not in known or (known[sha][KIND] and not said[KIND])
-            if better and _stands(said, again):
-                known[sha] = tuple(said)
+        for one, said in _by_key(_firsts(_table([path], content), content)).items():
+            better = one not in known or (known[one][KIND] and not said[KIND])
+            if one in wanted and better and _stands(said, again):
+                known[one] = said
 
 
 def _waiting(folder: Path, name: str = "*") -> list[Path]:
@@ -183,9 +218,15 @@ def _waiting(folder: Path, name: str = "*") -> list[Path]:
     return sorted(path for path in found if path.name.startswith(("answered-", "kept-")))
 
 
-def _contents(folder: Path, name: str, content: str) -> set[str]:
-    tables = [pl.read_parquet(path, columns=[content]) for path in _waiting(folder, name)]
-    return {sha for table in tables for (sha,) in table.iter_rows()}
+def _valid(table: pl.DataFrame, content: str) -> dict[str, int]:
+    """Answers that obeyed the schema at `first`, after one `repair`, and `never`."""
+    once = _firsts(table, content)
+    repaired = once.filter(pl.col("repaired").fill_null(False)).height
+    return {
+        "first": once["answer"].count() - repaired,
+        "repair": repaired,
+        "never": once.filter(pl.col("error_kind").is_in(INVALID)).height,
+    }
 
 
 def _stands(said: Sequence[Any], again: bool) -> bool:
@@ -200,5 +241,5 @@ def row_of(outcome: Outcome) -> tuple[Any, ...]:
     """An outcome as SAID names it."""
     if isinstance(outcome, Answer):
         cost = round(outcome.seconds, 4), outcome.tokens_in, outcome.tokens_out
-        return (outcome.text, None, None, *cost)
-    return (None, outcome.kind, outcome.message, 0.0, 0, 0)
+        return (outcome.text, None, None, *cost, outcome.repaired)
+    return (None, outcome.kind, outcome.message, 0.0, 0, 0, None)

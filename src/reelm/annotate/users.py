@@ -31,7 +31,7 @@ from reelm.sources import Sources, interactions
 from reelm.tallies import Answers
 
 LISTS = {"shown": pl.List(pl.String), "candidates": pl.List(pl.String)}
-USERS = Form("user_id", "dossier", {"text": pl.String, **LISTS})
+USERS = Form("user_id", "dossier", {"text": pl.String, **LISTS}, beside=False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def annotate_users(
     with working(backend, [prompt], config, work) as (speaker, _):
         plan = _plan(prompt, speaker, wanted, config, work)
         if plan.unfinished(config.retry_failed):
-            sheets, todos = opened([plan], wanted, config.retry_failed)
+            sheets, todos = opened([plan], [(one, "") for one in wanted], config.retry_failed)
             kind = _Choosing if prompt is PreferenceEdges else _Reading
             asker = kind(speaker, [plan.question], None, config.patience_s)
             label = f"annotate {prompt.name}"

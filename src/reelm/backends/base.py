@@ -60,6 +60,8 @@ class Answer:
     tokens_in: int
     tokens_out: int
     seconds: float
+    repaired: bool = False
+    """The first answer was not what was asked for; this is the second."""
 
     def after(self, first: "Answer") -> "Answer":
         """This answer at the price of both: the first was not what was asked for."""
@@ -68,6 +70,7 @@ class Answer:
             first.tokens_in + self.tokens_in,
             first.tokens_out + self.tokens_out,
             first.seconds + self.seconds,
+            repaired=True,
         )
 
 

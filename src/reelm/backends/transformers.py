@@ -1,4 +1,4 @@
-"""Any LLaVA-type checkpoint of the transformers library: a local folder or a hub id.
+"""Any LLaVA-type or text-only checkpoint of the transformers library: a folder or a hub id.
 
 Answers are greedy. With a schema, a grammar allows only JSON that obeys it.
 Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, for the kind of model.
@@ -6,6 +6,7 @@ Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, for the 
 
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from reelm.backends.blocks import decode, together
 from reelm.backends.blocks.checkpoint import about_folder, weights_hash
 from reelm.backends.blocks.grammar import Grammars
 from reelm.backends.blocks.prepare import Inputs
-from reelm.errors import BackendError
+from reelm.errors import BackendError, MissingPackage
 from reelm.media.views import View
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class TransformersConfig(BackendConfig):
     """Folder of a checkpoint (save_pretrained of model and processor), or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
+    adapter: str | None = None
+    """Folder of low-rank adapters to lay over the model, as `reelm tune --on` writes them."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps …; auto takes an accelerator if there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -63,8 +66,14 @@ class Transformers(Backend):
         """
         self.config = config
         self.device = _device(config.device)
-        self.model = _model(config, self.device)
-        self.inputs = Inputs(load_processor(config.model, config.revision))
+        dtype = config.dtype
+        if dtype == "auto" and self.device == "cpu":
+            dtype = "float32"
+        model = load_model(config.model, config.revision, dtype)
+        if config.adapter:
+            model = _adapted(model, config.adapter)
+        self.model = model.eval().to(self.device)
+        self.inputs = Inputs(load_reader(config.model, config.revision))
         about = about_folder(config.model)
         self.view = View.of(about.get("view") or {})
         known = about.get("vocabulary")
@@ -105,6 +114,7 @@ class Transformers(Backend):
                 "weights": weights_hash(Path(name))
                 if local
                 else getattr(self.model.config, "_commit_hash", None),
+                **self._adapter(),
                 "dtype": str(self.model.dtype).removeprefix("torch."),
                 "decoding": {
                     "greedy": True,
@@ -116,6 +126,10 @@ class Transformers(Backend):
 
     def phrase(self, prompt: str) -> str | None:
         return self._phrases.get(prompt)
+
+    def _adapter(self) -> dict[str, str]:
+        folder = self.config.adapter
+        return {"adapter": weights_hash(Path(folder))} if folder else {}
 
     def _batched(
         self, requests: Sequence[Request], asked: list[Any], call: Callable[[list[Any]], list[T]]
@@ -231,40 +245,61 @@ class Transformers(Backend):
         return frozenset(n for n in (*known, self.inputs.tokenizer.eos_token_id) if n is not None)
 
 
-def load_processor(model: str, revision: str | None = None) -> Any:
-    """The processor of a checkpoint.
+def load_reader(model: str, revision: str | None = None) -> Any:
+    """The processor of a checkpoint that sees, the tokenizer of one that only reads.
 
     Raises:
         BackendError: it is missing, has no chat template, or needs torchvision.
     """
-    from transformers import AutoProcessor
+    from transformers import AutoProcessor, AutoTokenizer
 
+    kind = AutoProcessor if _sees(model, revision) else AutoTokenizer
     try:
         with quiet():
-            processor = AutoProcessor.from_pretrained(model, revision=revision)
+            reader = kind.from_pretrained(model, revision=revision)
     except (ImportError, AttributeError, OSError, ValueError, TypeError) as error:
         raise BackendError("processor", _why(model, error)) from error
-    if not hasattr(processor, "image_processor"):
+    if kind is AutoProcessor and not hasattr(reader, "image_processor"):
         raise BackendError(
             "processor", f"{model}: has no image processor; is it a LLaVA-type model?"
         )
-    if not getattr(processor, "chat_template", None):
+    if not getattr(reader, "chat_template", None):
         raise BackendError(
             "processor", f"{model}: has no chat template, so its turns are not known."
         )
-    return processor
+    return reader
+
+
+def _sees(model: str, revision: str | None) -> bool:
+    """Whether a checkpoint takes pictures beside texts.
+
+    Raises:
+        BackendError: there is no checkpoint.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING,
+    )
+
+    try:
+        return AutoConfig.from_pretrained(model, revision=revision).model_type in SEEING
+    except (ImportError, OSError, ValueError, TypeError) as error:
+        raise BackendError("model", _why(model, error)) from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and from naming packages that nobody misses."""
+    """Keep transformers from drawing bars, from naming packages that nobody misses, and from
+    warning of what peft will have to change."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -282,20 +317,38 @@ def _why(model: str, error: Exception) -> str:
     return f"{model}: cannot be loaded: {type(error).__name__}: {said[:300]}"
 
 
-def _model(config: TransformersConfig, device: str) -> Any:
-    from transformers import AutoModelForImageTextToText
+def load_model(model: str, revision: str | None = None, dtype: Any = "auto") -> Any:
+    """The weights of a checkpoint.
 
-    dtype = config.dtype
-    if dtype == "auto" and device == "cpu":
-        dtype = "float32"
+    Raises:
+        BackendError: they are missing or of no known kind.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    kind = AutoModelForImageTextToText if _sees(model, revision) else AutoModelForCausalLM
     try:
         with quiet():
-            model: Any = AutoModelForImageTextToText.from_pretrained(
-                config.model, revision=config.revision, dtype=dtype
-            )
+            return kind.from_pretrained(model, revision=revision, dtype=dtype)
     except (ImportError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise BackendError("model", _why(config.model, error)) from error
-    return model.eval().to(device)
+        raise BackendError("model", _why(model, error)) from error
+
+
+def _adapted(model: Any, folder: str) -> Any:
+    """The model with the adapters of a folder laid over it.
+
+    Raises:
+        MissingPackage: peft is not installed.
+        BackendError: the adapters are missing or of another model.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingPackage("peft", "lora", "backend.adapter") from error
+    try:
+        with quiet():
+            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise BackendError("model", f"{folder}: cannot be laid over the model: {error}") from error
 
 
 def _device(asked: str) -> str:

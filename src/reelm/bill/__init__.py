@@ -47,6 +47,8 @@ class Entry:
     """Stage and folder, such as `notes/caption-9af3…`."""
     rows: int = 0
     failed: int | None = None
+    valid: float | None = None
+    """Share of a model's answers that obeyed the schema at once; of one folder."""
     tokens_in: Amount = None
     tokens_out: Amount = None
     seconds: Amount = None
@@ -109,10 +111,16 @@ def runs(work: Path, rates: RatesConfig | None = None) -> list[Entry]:
     found = []
     for folder in sorted((work / "runs").glob("*")):
         if files.finished(folder):
-            parts = [entry for path in [folder, *_made_from(work, folder)]
-                     if (entry := _entry(path)) is not None]  # fmt: skip
-            found.append(total([priced(part, rates) for part in parts], f"runs/{folder.name}"))
+            found.append(of_run(folder, rates))
     return _some(found, work / "runs", "reelm train")
+
+
+def of_run(folder: Path, rates: RatesConfig | None = None) -> Entry:
+    """What one finished run `work/runs/…` cost, with what it was made from."""
+    work = folder.resolve().parent.parent
+    parts = [entry for path in [folder, *_made_from(work, folder)]
+             if (entry := _entry(path)) is not None]  # fmt: skip
+    return total([priced(part, rates) for part in parts], f"runs/{folder.name}")
 
 
 def total(entries: Sequence[Entry], name: str = "sum") -> Entry:
@@ -156,8 +164,8 @@ def priced(entry: Entry, rates: RatesConfig | None) -> Entry:
 def table(entries: Iterable[Entry], currency: str, footer: Entry | None = None) -> str:
     """Plain columns; `+` after an amount says that a part of it is not known."""
     rows = [*entries, *([footer] if footer else [])]
-    heads = ["", "rows", "failed", "tokens in", "tokens out", "wall s", "CPU s", "device s",
-             "joules", currency]  # fmt: skip
+    heads = ["", "rows", "failed", "valid", "tokens in", "tokens out", "wall s", "CPU s",
+             "device s", "joules", currency]  # fmt: skip
     cells = [heads, *([_cell(entry, what) for what in COLUMNS] for entry in rows)]
     shown = [n for n in range(len(heads)) if n < 2 or any(row[n] != "-" for row in cells[1:])]
     widths = {n: max(len(row[n]) for row in cells) for n in shown}
@@ -169,7 +177,7 @@ def table(entries: Iterable[Entry], currency: str, footer: Entry | None = None) 
     return "\n".join([*lines, *(["+ a part of it was not measured"] if partly else [])])
 
 
-COLUMNS = ("name", "rows", "failed", *AMOUNTS, "money")
+COLUMNS = ("name", "rows", "failed", "valid", *AMOUNTS, "money")
 WAYS: dict[str, Callable[[Path, RatesConfig | None], list[Entry]]] = {
     "stage": stages, "note": notes, "run": runs,
 }  # fmt: skip
@@ -187,6 +195,8 @@ def _cell(entry: Entry, what: str) -> str:
         return value + ("" if entry.finished else " (not finished)")
     if value is None:
         return "-"
+    if what == "valid":
+        return f"{value:.1%}"
     short = f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:.4g}"
     return short + ("+" if what in entry.lacks else "")
 
@@ -201,7 +211,9 @@ def _entry(folder: Path) -> Entry | None:
         lost = frozenset(AMOUNTS) if sums["lost"] else frozenset[str]()
         amounts = {what: sums[what] for what in AMOUNTS}
         rows = facts.get("rows", sums["rows"])
-        return Entry(name, rows, facts.get("failed"), **amounts, lacks=lost, finished=done)
+        return Entry(
+            name, rows, facts.get("failed"), _valid(facts), **amounts, lacks=lost, finished=done
+        )
     if facts.get("seconds") is None:
         return None
     device = facts["seconds"] if folder.parent.name in BUSY else 0.0
@@ -209,6 +221,12 @@ def _entry(folder: Path) -> Entry | None:
         name, *_rows(facts), seconds=facts["seconds"],
         cpu_s=_cpu_s(folder), device_s=device,
     )  # fmt: skip
+
+
+def _valid(facts: Mapping[str, Any]) -> float | None:
+    counts = facts.get("valid") or {}
+    total = sum(counts.values())
+    return counts["first"] / total if total else None
 
 
 def _rows(facts: Mapping[str, Any]) -> tuple[int, int | None]:

@@ -46,12 +46,12 @@ class Dataset:
     """Portion that was watched; 1 for other kinds of event."""
     split: Int8[np.ndarray, "interactions"] | None = None
     """0 train, 1 valid, 2 test, where the source came with a split."""
-    features: Mapping[str, Float[Tensor, "items dim"]] = field(default_factory=dict)
+    features: Mapping[str, Float[Tensor, "items _"]] = field(default_factory=dict)
     """Frozen vectors by name; row 0 and videos without a vector are zero."""
     has_feature: Mapping[str, Bool[np.ndarray, "items"]] = field(default_factory=dict)
     uploaded: Float64[np.ndarray, "items"] | None = None
     """Seconds since 1970, UTC; NaN where unknown."""
-    profiles: Mapping[str, Float[Tensor, "users dim"]] = field(default_factory=dict)
+    profiles: Mapping[str, Float[Tensor, "users _"]] = field(default_factory=dict)
     """Frozen vectors of users by name; users without one are zero."""
     preferences: Preferences | None = None
     """Edges that were said and not watched; None where nobody said any."""

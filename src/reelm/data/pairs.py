@@ -44,6 +44,22 @@ class EdgeBatch(PairBatch):
 
 
 @dataclass(frozen=True)
+class MateBatch(PairBatch):
+    """Pairs, and for the first of them another item that their user chose too."""
+
+    mate: Int[Tensor, "mates"]
+    """The pair's own item where the user chose no other."""
+    likes: Bool[Tensor, "mates mates"]
+    """Whether the user of a row chose the item of a column: no negative of his."""
+    likes_mate: Bool[Tensor, "mates mates"]
+    """The same for the mate of a column."""
+
+    def to(self, device: torch.device) -> "MateBatch":
+        """The same on another device."""
+        return MateBatch(**{name: part.to(device) for name, part in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class Chosen:
     """Who chose what, each pair once, by user and then by item."""
 
@@ -114,6 +130,25 @@ def with_edges(
     edge = said.take(first[rows] + (place * (last - first)[rows]).astype(np.int64))
     parts = map(torch.from_numpy, (edge.user, edge.liked, edge.disliked, edge.weight))
     return EdgeBatch(batch.user, batch.item, batch.negatives, *parts)
+
+
+def with_mates(batch: PairBatch, chosen: Chosen, count: int, rng: torch.Generator) -> MateBatch:
+    """A batch with mates for its first `count` rows, drawn by `rng`."""
+    user = batch.user.numpy()[:count]
+    item = batch.item.numpy()[:count]
+    first, last = (np.searchsorted(chosen.user, user, side=side) for side in ("left", "right"))
+    others = np.maximum(last - first - 1, 1)
+    place = first + (torch.rand(len(user), generator=rng).numpy() * others).astype(np.int64)
+    own = (
+        chosen.item[np.minimum(place, last - 1)] >= item
+    )  # items of a user rise: step over his own
+    mate = chosen.item[np.minimum(place + own, last - 1)].astype(np.int64)
+    columns = np.broadcast_to(user[:, None], (len(user), len(user)))
+    likes = [
+        torch.from_numpy(chosen.holds(columns, np.broadcast_to(items, columns.shape)))
+        for items in (item, mate)
+    ]
+    return MateBatch(batch.user, batch.item, batch.negatives, torch.from_numpy(mate), *likes)
 
 
 def _unchosen(

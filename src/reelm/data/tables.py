@@ -125,7 +125,7 @@ def read_said(folder: Path) -> pl.DataFrame:
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise BadData(f"{folder}: no part-*.parquet in this notes folder. Run annotate again.")
-    return pl.concat([pl.read_parquet(part) for part in parts], how="vertical_relaxed")
+    return pl.concat([pl.read_parquet(part) for part in parts], how="diagonal_relaxed")
 
 
 def applied(folder: Path, table: pl.DataFrame) -> Applied:

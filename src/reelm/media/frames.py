@@ -8,10 +8,12 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from reelm.errors import MediaError
+from reelm.media.planned import Unplanned, plannable, shown
 from reelm.media.probe import (
     DECODER_ERRORS,
     opened,
@@ -60,23 +62,49 @@ def frames(
         MediaError: the file cannot be opened, has no moving pictures, or no frame decodes.
 
     Cost: one decode from the key frame before each moment; neighbours that share a key frame are
-    decoded once.
+    decoded once. In short H.264 videos pictures that no wanted one needs are left out.
     """
-    return sample(path, moments, longest).frames
+    try:
+        return _planned(path, _at_least_one(moments), longest)
+    except Unplanned:
+        return sample(path, moments, longest).frames
 
 
 def sample(path: Path, moments: int, longest: int | None = None) -> Sample:
-    """As `frames`, and with the times found and the damage met.
+    """As `frames`, and with the times found and the damage met; reads more of the file for that.
 
     Raises:
         MediaError: as `frames`.
     """
-    if moments < 1:
-        raise ValueError(f"moments must be at least 1, not {moments}")
+    _at_least_one(moments)
     try:
         return _sample(path, moments, longest, seeking=True)
     except _Lost:
         return _sample(path, moments, longest, seeking=False)
+
+
+def _at_least_one(moments: int) -> int:
+    if moments < 1:
+        raise ValueError(f"moments must be at least 1, not {moments}")
+    return moments
+
+
+def _planned(
+    path: Path, moments: int, longest: int | None
+) -> UInt8[np.ndarray, "moments height width 3"]:
+    """As `frames`, by `planned.shown`, which may raise Unplanned."""
+    with opened(path) as container:
+        stream = video_stream(container)
+        if stream is None or stream.time_base is None or not plannable(stream):
+            raise Unplanned
+        ticks = _ticks(stream, stream_duration_s(path, stream) or 0.0, moments)
+        return np.stack(_pictures(shown(container, stream, ticks), stream, longest))
+
+
+def _ticks(stream: VideoStream, length_s: float, moments: int) -> list[int]:
+    """The moments in the stream's time base."""
+    start, tick = stream.start_time or 0, float(stream.time_base or 0)
+    return [start + round((i + 0.5) / moments * length_s / tick) for i in range(moments)]
 
 
 class _Lost(Exception):
@@ -90,13 +118,13 @@ def _sample(path: Path, moments: int, longest: int | None, *, seeking: bool) -> 
             raise MediaError(path, "no video stream", "the file holds no moving pictures")
         length = stream_duration_s(path, stream) or 0.0
         reader = _Reader(container, stream, seeking)
-        found = [reader.at((i + 0.5) / moments * length) for i in range(moments)]
-        shown = [frame for frame in found if frame is not None]
-        if len(shown) < moments:
+        found = [reader.at(target) for target in _ticks(stream, length, moments)]
+        kept = [frame for frame in found if frame is not None]
+        if len(kept) < moments:
             detail = f"{reader.damaged} damaged packets" if reader.damaged else "it holds no frame"
             raise MediaError(path, "no frame could be decoded", detail)
-        pixels = np.stack(_pictures(shown, stream, longest))
-        times = tuple(reader.seconds(frame) for frame in shown)
+        pixels = np.stack(_pictures(kept, stream, longest))
+        times = tuple(reader.seconds(frame) for frame in kept)
         return Sample(pixels, times, length, reader.damaged)
 
 
@@ -115,9 +143,8 @@ class _Reader:
         self.ahead: VideoFrame | None = None  # the one after it
         self.source = self._decoded()
 
-    def at(self, seconds: float) -> VideoFrame | None:
-        """The frame on show `seconds` after the start; the last one if the file ends before."""
-        target = self.start + round(seconds / self.tick)
+    def at(self, target: int) -> VideoFrame | None:
+        """The frame on show at `target`, in ticks; the last one if the file ends before."""
         if self._worth_seeking(target):
             self._seek(target)
         while self.ahead is None or self._ticks(self.ahead) <= target:
@@ -212,9 +239,10 @@ def _pictures(
     scale = min(1.0, longest / max(width, height)) if longest else 1.0
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
     lying = (height, width) if turn % 180 else (width, height)
+    scaler = VideoReformatter()  # one, because its tables take as long to make as a picture
     made: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
     for frame in found:
         if id(frame) not in made:  # moments of a short video share frames
-            flat = frame.reformat(*lying, format="rgb24", interpolation="BICUBIC").to_ndarray()
-            made[id(frame)] = np.ascontiguousarray(np.rot90(flat, turn // 90))
+            flat = scaler.reformat(frame, *lying, "rgb24", interpolation="BICUBIC", threads=1)
+            made[id(frame)] = np.ascontiguousarray(np.rot90(flat.to_ndarray(), turn // 90))
     return [made[id(frame)] for frame in found]

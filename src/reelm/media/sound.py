@@ -66,13 +66,18 @@ def _pieces(
             resampler = AudioResampler(format="fltp", rate=rate)
         shape = now
         for made in resampler.resample(frame):
-            yield made.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield _one_channel(made)
             given += made.samples
         if most is not None and given >= most:
             return
     if shape is not None:
         for made in resampler.resample(None):
-            yield made.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield _one_channel(made)
+
+
+def _one_channel(made: AudioFrame) -> Float32[np.ndarray, "samples"]:
+    channels = made.to_ndarray()
+    return channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
 
 
 def _decoded(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:

@@ -273,6 +273,7 @@ def _packed(wave: Wave) -> bytes:
     with av.open(out, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SOUND_RATE, layout="mono")
         stream.codec_context.format = "s16"
+        stream.codec_context.options = {"compression_level": "0"}  # as lossless, in half the time
         frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
         frame.sample_rate = SOUND_RATE
         container.mux(stream.encode(frame))

@@ -7,6 +7,7 @@ leaves coloured ghosts) and sound as a log-mel spectrogram.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,9 @@ def sound_picture(sound: Float[np.ndarray, "samples"] | None, side: int, seconds
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
+@cache
 def mel_bank(window: int, bands: int, rate: int) -> Float[np.ndarray, "bands bins"]:
-    """Triangular filters evenly spaced on the mel scale from 40 Hz to half the rate.
+    """Triangular filters evenly spaced on the mel scale from 40 Hz to half the rate; read only.
 
     Each row sums to one. Source: O'Shaughnessy 1987, mel = 2595 log10(1 + f / 700).
     """
@@ -121,4 +123,6 @@ def mel_bank(window: int, bands: int, rate: int) -> Float[np.ndarray, "bands bin
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     bank = np.maximum(0.0, np.minimum(rising, falling))
-    return bank / (bank.sum(1, keepdims=True) + 1e-6)
+    bank /= bank.sum(1, keepdims=True) + 1e-6
+    bank.flags.writeable = False  # it is shared between calls
+    return bank

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 
+Factors = tuple[Float[Tensor, "items dim"], Float[Tensor, "items"]]
+
 
 class Recommender(nn.Module, ABC):
     """Built from its own settings and the training data; reads no files, keeps no globals."""
@@ -66,6 +68,20 @@ class Retriever(Recommender):
     def item_vectors(self) -> Float[Tensor, "items dim"] | None:
         """Vectors in which near items are alike, or None where the model has none."""
         return None
+
+    def factors(self) -> Factors | None:
+        """Vectors and biases of all items, where scores are dot products with `asking`; or None.
+
+        `asking(user, history) @ vectors.T + bias` is then `score(user, history)`, but that a bias
+        of -inf says of an item what the lowest score says there: nothing is known of it.
+        """
+        return None
+
+    def asking(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
+        """What `factors` are multiplied with; only where there are factors."""
+        raise TypeError(f"{type(self).__name__} has no factors: score everything instead")
 
     def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
         """How alike each item is to all: cosine of vectors, else scores of a history of one."""

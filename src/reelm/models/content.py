@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.models.base import Complete
+from reelm.models.base import Complete, Factors
 from reelm.models.blocks.dot import dot
 
 
@@ -39,8 +39,16 @@ class Content(Complete):
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
+        return dot(self.asking(user, history), self.vector)
+
+    def asking(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
         taste = F.embedding_bag(history, self.vector, mode="sum", padding_idx=0)
-        return dot(F.normalize(taste, dim=1), self.vector)
+        return F.normalize(taste, dim=1)
+
+    def factors(self) -> Factors:
+        return self.vector, self.vector.new_zeros(len(self.vector))
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self.vector

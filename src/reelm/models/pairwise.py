@@ -19,7 +19,7 @@ from reelm import losses
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch, pairs
-from reelm.models.base import Retriever
+from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.dot import dot
 
 Compare = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -114,6 +114,16 @@ class Pairwise(Retriever):
         users, items = self.served()
         scores = dot(users[user], items)
         return torch.where(self.rankable(), scores, scores.amin(1, keepdim=True) - 1)
+
+    def factors(self) -> Factors:
+        vectors = self.served()[1]
+        nothing = ~self.rankable()
+        return vectors, vectors.new_zeros(len(vectors)).masked_fill(nothing, -torch.inf)
+
+    def asking(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
+        return self.served()[0][user]
 
     def rankable(self) -> Bool[Tensor, "items"]:
         """Items of which something is known; all others come last. Models that read features

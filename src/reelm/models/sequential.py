@@ -20,7 +20,7 @@ from reelm.config import Config
 from reelm.data.augment import Repeat
 from reelm.data.batches import SequenceBatch, Weigh, Window, sequences
 from reelm.data.dataset import Dataset
-from reelm.models.base import Retriever
+from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.dot import dot
 from reelm.models.blocks.items import ItemVectors
@@ -165,7 +165,12 @@ class Sequential(Retriever):
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
-        read, compared = self._all()
+        return self._tilted(dot(self.asking(user, history), self._all()[1]))
+
+    def asking(
+        self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
+        read = self._all()[0]
         history = history[:, -self.config.max_length :]
         size = _first(history)[1].sum(1)
         newest = read.new_zeros(len(history), self.config.dim)
@@ -175,7 +180,11 @@ class Sequential(Retriever):
             states = self.states(read[_left(part, first)], real)
             last = (real.sum(1) - 1).clamp(min=0)
             newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
-        return self._tilted(dot(newest, compared))
+        return newest
+
+    def factors(self) -> Factors:
+        vectors = self._all()[1]
+        return vectors, self._tilted(vectors.new_zeros(1, len(vectors)))[0]
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]

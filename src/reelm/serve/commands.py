@@ -13,7 +13,7 @@ Work = Annotated[Path, typer.Option(help="Folder whose service the keys are for.
 def keys_add(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="feed, write or admin; repeatable.")
+        list[str] | None, typer.Option(help="feed, write, edit or admin; repeatable.")
     ] = None,
     work: Work = Path("work"),
 ) -> None:

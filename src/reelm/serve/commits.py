@@ -1,9 +1,15 @@
 """Group commit: writers that wait at the same time share one transaction and one sync to disk."""
 
-import sqlite3
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
+
+from reelm.errors import ReelmError
+from reelm.serve.database import Database, Session, Unavailable
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST = 256
@@ -11,8 +17,8 @@ MOST = 256
 
 
 class _Job(Generic[T]):
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
-        self.work, self.done = work, False
+    def __init__(self, work: Callable[[Session], T], synced: bool) -> None:
+        self.work, self.synced, self.done = work, synced, False
         self.value: T
         self.error: BaseException | None = None
 
@@ -23,56 +29,94 @@ class _Job(Generic[T]):
 
 
 class Commits:
-    """Runs writing jobs on one connection; each is kept whole or not at all.
+    """Runs writing jobs on one session; each is kept whole or not at all.
 
-    Whoever finds the connection free does all jobs that wait; the others find theirs done.
+    Whoever finds nobody at it does all jobs that wait, and wakes the others. A session that is lost
+    takes the jobs of its transaction with it; the next jobs get a new one.
     """
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
-        """`lock` guards `db`, also for others who use it."""
-        self._db, self._lock = db, lock
+    def __init__(self, database: Database, db: Session) -> None:
+        self._database, self._db = database, db
+        self._lock = threading.RLock()
         self._waiting: list[_Job[Any]] = []
-        self._door = threading.Lock()
+        self._door, self._led = threading.Condition(), False
 
-    def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` gives, after it was committed and synced.
+    def do(self, work: Callable[[Session], T], synced: bool = True) -> T:
+        """What `work` gives, after it was committed.
+
+        Args:
+            synced: wait until it is on the disk. Without it the work outlives the end of this
+                process, and may be lost with the machine's power.
 
         Raises:
+            Unavailable: the database does not answer; whether the work is kept is not known if it
+                was lost at the very end, so work that may be done twice is asked for again.
             whatever `work` raises; then nothing of it is kept.
         """
-        job = _Job(work)
+        job = _Job(work, synced)
         with self._door:
             self._waiting.append(job)
-        while not job.done:
+            while self._led and not job.done:
+                self._door.wait()
+            if job.done:
+                return job.result()
+            self._led = True
+        try:
             with self._lock:
-                if not job.done:
+                while not job.done:
                     self._together()
+        finally:
+            with self._door:
+                self._led = False
+                self._door.notify_all()
         return job.result()
+
+    @contextmanager
+    def waiting(self) -> Iterator[Session]:
+        """The session, outside of any transaction; while the block runs nothing is written."""
+        with self._lock:
+            yield self._db
 
     def _together(self) -> None:
         with self._door:
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin(any(job.synced for job in jobs))
             for job in jobs:
                 self._one(job)
-            self._db.execute("COMMIT")
+            self._db.run("COMMIT")
         except BaseException as error:
             for job in jobs:
                 job.error = job.error or error
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error):
+            with suppress(ReelmError, *self._database.errors):  # there may be none
+                self._db.run("ROLLBACK")
+            if not isinstance(error, Exception):
                 raise
         finally:
             for job in jobs:
                 job.done = True
 
+    def _begin(self, synced: bool) -> None:
+        """Begin a transaction, on a new session if this one is lost: nothing was said on it yet."""
+        if not self._db.lost:
+            try:
+                self._db.begin(synced)
+                return
+            except Unavailable:
+                if not self._db.lost:
+                    raise
+        self._db.close()
+        self._db = self._database.connect()
+        log.warning("store %s: the connection was lost, another is open", self._database.address)
+        self._db.begin(synced)
+
     def _one(self, job: _Job[Any]) -> None:
-        self._db.execute("SAVEPOINT job")
+        self._db.run("SAVEPOINT job")
         try:
             job.value = job.work(self._db)
-        except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+        except Exception as error:  # it belongs to the one who asked
             job.error = error
-            self._db.execute("ROLLBACK TO job")
-        self._db.execute("RELEASE job")
+            if self._db.lost:
+                raise
+            self._db.run("ROLLBACK TO job")
+        self._db.run("RELEASE job")

@@ -1,17 +1,28 @@
 """Counters and latencies in the text form that Prometheus reads, without a client library."""
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
+from reelm.serve.history import History
+
+T = TypeVar("T")
+
+QUIET = {"page", "/docs", "/operator", "/metrics", "/health/live", "/health/ready",
+         "/v1/admin/overview"}  # fmt: skip
+"""Routes that are no traffic: those by which the service is looked at, and files of its pages."""
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Counters:
     """What the service did since it was started; safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.started_at = clock()
+        self._history = History(clock)
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._buckets: dict[str, list[int]] = {}
@@ -26,16 +37,33 @@ class Counters:
             buckets = self._buckets.setdefault(route, [0] * (len(BUCKETS_S) + 1))
             buckets[bisect_left(BUCKETS_S, seconds)] += 1
             self._seconds[route] += seconds  # type: ignore[assignment]
+            if route not in QUIET:
+                self._history.request(route, status, seconds)
 
-    def place(self, source: str) -> None:
-        """Count one place of a feed by where it came from."""
-        with self._lock:
-            self._places[source] += 1
+    def shown(self, sources: Iterable[str], cold: int = 0, topics: Iterable[str] = ()) -> None:
+        """Count the places of a page of a feed.
 
-    def event(self, kind: str) -> None:
-        """Count one received event."""
+        Args:
+            sources: where each came from.
+            cold: how many of them are of videos that training never saw.
+            topics: what they are about, as often as it comes.
+        """
+        places = Counter(sources)
         with self._lock:
-            self._events[kind] += 1
+            self._places.update(places)
+            self._history.shown(places, cold, topics)
+
+    def events(self, kinds: Iterable[str]) -> None:
+        """Count received events by their types, repeated ones too."""
+        counted = Counter(kinds)
+        with self._lock:
+            self._events.update(counted)
+            self._history.events(counted)
+
+    def read(self, what: Callable[[History], T]) -> T:
+        """Something of the last hour, while nobody writes to it."""
+        with self._lock:
+            return what(self._history)
 
     def text(self, rows: Mapping[str, int], waiting: int = 0) -> str:
         """The metrics page: `rows` of the store's tables, uploads that wait to be watched."""
@@ -61,7 +89,7 @@ class Counters:
         yield from _head("reelm_feed_places_total", "counter", "Places of feeds, by source.")
         for source, count in sorted(self._places.items()):
             yield f'reelm_feed_places_total{{source="{source}"}} {count}'
-        yield from _head("reelm_events_total", "counter", "New events, by type.")
+        yield from _head("reelm_events_total", "counter", "Received events, by type.")
         for kind, count in sorted(self._events.items()):
             yield f'reelm_events_total{{type="{kind}"}} {count}'
 

@@ -5,20 +5,25 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from reelm.config import Config
 from reelm.data.tables import Catalog
 from reelm.errors import ReelmError
 from reelm.runs import Run
+from reelm.serve.exploring import Draws, within
 from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
-from reelm.serve.picks import Mask, Picker, Scores, best
+from reelm.serve.picks import Picker, best
+from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.reasons import Reasons
+from reelm.serve.rules import Expiry, Rules
 from reelm.serve.store import Feed, Impression, Store, StoredEvent
 from reelm.serve.videos import Videos
 
@@ -26,7 +31,7 @@ SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
 
-class EngineConfig(Config):
+class EngineConfig(Rules):
     """Section [engine]."""
 
     new_share: float = Field(default=0.1, ge=0, le=1)
@@ -35,10 +40,26 @@ class EngineConfig(Config):
     """Newest interactions of a user that are read."""
     min_portion: NonNegativeFloat = 0.5
     """A watch counts as an interaction from this portion on; the same rule as in [dataset]."""
+    rerank: Literal["none", "mmr", "dpp"] = "none"
+    """Variety among the model's places, by what notes, hashtags and creators say: none; mmr: each
+    unlike the last eight; dpp: all unlike each other, those of one request."""
+    rerank_strength: float = Field(default=0.3, ge=0, le=1)
+    """How much score is given for variety; 0 is by score alone."""
+    rerank_candidates: PositiveInt = 100
+    """Videos, the model's best, that are put in a new order."""
+    explore: float | None = Field(default=None, gt=0, le=1)
+    """Draw the videos of the places that `new_share` keeps, and keep the chance of each draw. This
+    share of the chance is the same for all candidates; the rest goes by score. Unset: the best
+    new video is shown and nothing is drawn."""
+    explore_within: float = Field(default=0.1, gt=0, le=1)
+    """Share of the new videos, the best ones, that are drawn from; ten at least."""
     finished: NonNegativeFloat = 0.9
     """A video counts as finished from this portion on."""
     diversity: float = Field(default=0.5, ge=0, le=1)
     """How much the fallback avoids what it has just shown; 0 is by popularity and age alone."""
+    ann_from: PositiveInt = 200_000
+    """Videos from which on an index finds candidates (extra `ann`), for models that compare
+    vectors; below, and for other models, all are scored."""
 
 
 class BadCursor(ReelmError):
@@ -67,6 +88,16 @@ class Page:
     """None at the end: there is nothing left that the user has not seen."""
 
 
+class Pick(NamedTuple):
+    """One place of a feed, as it was chosen."""
+
+    source: str
+    row: int
+    score: float
+    chance: float | None = None
+    """With which it was drawn; None where nothing was."""
+
+
 class Engine:
     """A trained run, what is known of its videos, and what users did since."""
 
@@ -82,12 +113,25 @@ class Engine:
         self.run, self.config = run, config or EngineConfig()
         self.store = store or Store()
         self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
+        self.videos.usable &= self.config.passing(self.videos)
+        self._expiry = Expiry(self.videos, self.config.newest_days)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
         self._reasons = Reasons(self.videos, kinds)
         self._picker = Picker(run, self.videos, self.config.diversity)
+        self._everything = Everything(run, self.videos)
+        self._shortlist = self._short()
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
+
+    def _short(self) -> Shortlist | None:
+        """For a large catalogue, if the model's scores can be looked for."""
+        large = len(self.videos.ids) >= self.config.ann_from
+        with torch.inference_mode():
+            if not large or self.run.model.factors() is None:
+                return None
+        picker = self._picker
+        return Shortlist(self.run, self.videos, picker.standing, picker.reads_content)
 
     def feed(self, user: str, n: int = 10, cursor: str | None = None, again: bool = False) -> Page:
         """The next `n` videos for any user, known or not; fewer at the end of the catalogue.
@@ -180,44 +224,56 @@ class Engine:
         """Choose the next places of a feed from the newest past of its user."""
         past, row = self.past(feed.user_id), self.videos.row
         here = [row[i.video_id] for i in shown if i.video_id in row]
-        allowed = self._allowed(feed, past, here)
-        chosen = self._choose(feed, past, here, allowed, count)
+        chosen = self._choose(feed, past, here, count)
         out = []
-        for place, (source, r, score) in enumerate(chosen, start=len(shown)):
-            why = self._reasons.of(source, r, past)
-            out.append(
-                Impression(
-                    place, self.videos.ids[r], source, score, why.sentence, why.facts, why.because
-                )
-            )
+        name = self.run.folder.name if self.run.folder else self.run.name
+        for place, one in enumerate(chosen, start=len(shown)):
+            why, video = self._reasons.of(one.source, one.row, past), self.videos.ids[one.row]
+            told = (why.sentence, why.facts, why.because)
+            out.append(Impression(place, video, one.source, one.score, *told, name, one.chance))
         return out
 
-    def _allowed(self, feed: Feed, past: Past, here: Sequence[int]) -> Mask:
-        allowed = self.videos.usable.copy()
-        allowed[list(here)] = False
-        allowed[list(past.blocked)] = False
-        allowed[self.videos.by(past.blocked_creators)] = False
+    def _gone(self, feed: Feed, past: Past, here: Sequence[int]) -> Rows:
+        """Rows that this feed must not show."""
+        gone = list(here)
+        gone += past.blocked
+        gone += self._expiry.rows(time.time()).tolist()
+        gone += self.videos.by(past.blocked_creators)
         if not feed.again:
-            seen = [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
-            allowed[seen] = False
-            allowed[list(past.touched)] = False
+            gone += [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
+            gone += past.touched
             if self._log and not self.store.forgotten(feed.user_id):
-                allowed[self._log.touched(feed.user_id)] = False
-        return allowed
+                gone += self._log.touched(feed.user_id).tolist()
+        return np.array(gone, np.int64)
 
-    def _choose(
-        self, feed: Feed, past: Past, here: list[int], allowed: Mask, count: int
-    ) -> list[tuple[str, int, float]]:
-        """Source, row and score of `count` places, or of as many as there are videos."""
-        rng = _chance(feed.feed_id, len(here))
-        scores = self._picker.everything(past)
-        by_model = self._picker.by_model(scores, past)
-        novelty = self._picker.by_novelty(scores, past, rng)
+    def _choose(self, feed: Feed, past: Past, here: list[int], count: int) -> list[Pick]:
+        """`count` places, or as many as there are videos."""
+        rng, gone = _chance(feed.feed_id, len(here)), self._gone(feed, past, here)
+        if self._shortlist is None:
+            return self._filled(self._everything.pools(past, gone), past, here, count, rng)
+        pools = self._shortlist.pools(past, gone, 2 * count)
+        out = self._filled(pools, past, here, count, rng)
+        if len(out) == count:
+            return out
+        chosen = [one.row for one in out]
+        here, gone = here + chosen, np.concatenate([gone, np.array(chosen, np.int64)])
+        pools = self._everything.pools(past, gone)
+        return out + self._filled(pools, past, here, count - len(out), rng)
+
+    def _filled(
+        self, pools: Pools, past: Past, here: list[int], count: int, rng: np.random.Generator
+    ) -> list[Pick]:
+        """The next places of a feed that showed `here`, chosen from these pools."""
+        picker = self._picker
+        by_model = picker.by_model(pools.model, past)
+        drawn = self.config.explore is not None
+        novelty = picker.by_novelty(pools.new, past, None if drawn else rng)
+        draws = self._draws(pools.new, novelty, rng) if drawn else None
         queues = {
-            "model": _later(lambda: _ranked(by_model, allowed, 2 * count)),
-            "new": _later(lambda: _ranked(novelty, allowed, count)),
+            "model": _later(lambda: self._varied(pools.model, by_model, here, 2 * count)),
+            "new": _later(lambda: _ranked(pools.new, novelty, count)),
             "fallback": _later(
-                lambda: self._picker.by_default(allowed, past, here, 2 * count, rng)
+                lambda: picker.by_default(pools.fallback, past, here, 2 * count, rng)
             ),
         }
         taken: set[int] = set()
@@ -225,12 +281,36 @@ class Engine:
         for place in range(len(here), len(here) + count):
             kept = self._is_for_new(place)
             order = ("new", "model", "fallback") if kept else ("model", "fallback", "new")
-            found = _first(queues, order, taken)
-            if found is None:
+            found = draws.next(taken) if draws and kept else None
+            if found is not None:
+                pick = Pick("new", found.row, found.score, found.propensity)
+            else:
+                pick = _first(queues, order, taken)
+            if pick is None:
                 break
-            taken.add(found[1])
-            out.append(found)
+            taken.add(pick.row)
+            out.append(pick)
         return out
+
+    def _varied(
+        self, pool: Pool, scores: Scores, here: Sequence[int], count: int
+    ) -> list[tuple[int, float]]:
+        """The model's best, in an order that `rerank` says."""
+        config = self.config
+        if config.rerank == "none":
+            return _ranked(pool, scores, count)
+        found = _ranked(pool, scores, max(count, config.rerank_candidates))
+        if not found:
+            return found
+        order = self._picker.varied(found, here, count, (config.rerank, config.rerank_strength))
+        return [found[at] for at in order]
+
+    def _draws(self, pool: Pool, novelty: Scores, rng: np.random.Generator) -> Draws:
+        """Draws among the best of the new videos."""
+        config = self.config
+        candidates = np.flatnonzero(pool.allowed & np.isfinite(novelty))
+        places = best(novelty, pool.allowed, within(novelty[candidates], config.explore_within))
+        return Draws(pool.row(places), novelty[places], config.explore or 0.0, rng)
 
     def _is_for_new(self, place: int) -> bool:
         """True for evenly spread places, `new_share` of all; not the first one."""
@@ -243,17 +323,18 @@ def _later(make: Callable[[], list[tuple[int, float]]]) -> Iterator[tuple[int, f
     yield from make()
 
 
-def _ranked(scores: Scores, allowed: Mask, count: int) -> list[tuple[int, float]]:
-    return [(row, float(scores[row])) for row in best(scores, allowed, count).tolist()]
+def _ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
+    places = best(scores, pool.allowed, count)
+    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
 
 
 def _first(
     queues: dict[str, Iterator[tuple[int, float]]], order: Sequence[str], taken: set[int]
-) -> tuple[str, int, float] | None:
+) -> Pick | None:
     for source in order:
         for row, score in queues[source]:
             if row not in taken:
-                return source, row, score
+                return Pick(source, row, score)
     return None
 
 

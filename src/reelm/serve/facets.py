@@ -4,7 +4,6 @@ A facet is a small fact such as subject = cat, colour + subject = red cat, hasht
 creator = mia. Facets come from notes (the values a model gave), hashtags and creators.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,24 +94,54 @@ class Facets:
 
         Pulled towards 0 by SMOOTHING; all 0 without rows.
         """
-        held = Counter(f for row in rows for f in self.of(row).tolist())
-        found = np.zeros(len(self.names))
-        if held:
-            found[list(held)] = list(held.values())
-        expected = np.maximum(self.share, 1e-9)
-        return np.log((found + SMOOTHING * expected) / ((len(rows) + SMOOTHING) * expected))
+        return self._taste(rows, np.arange(len(self.names)))
+
+    def _taste(
+        self, rows: Sequence[int], among: Int[np.ndarray, "facets"]
+    ) -> Float[np.ndarray, "facets"]:
+        """`taste` of some facets only."""
+        held = self._held(np.array(rows, np.int64))[1]
+        found = np.bincount(held, minlength=len(self.names))[among]
+        return self._surprise(found, among, len(rows))
+
+    def _surprise(
+        self, found: Int[np.ndarray, "facets"], facets: Int[np.ndarray, "facets"], rows: int
+    ) -> Float[np.ndarray, "facets"]:
+        expected = np.maximum(self.share[facets], 1e-9)
+        return np.log((found + SMOOTHING * expected) / ((rows + SMOOTHING) * expected))
 
     def score(self, taste: Float[np.ndarray, "facets"]) -> Float[np.ndarray, "rows"]:
         """Sum of the tastes for what each row holds; 0 for a row without facets."""
         total = np.bincount(self._row, taste[self.facet], minlength=len(self.offsets) - 1)
         return total.astype(np.float64)
 
-    def dense(self, rows: Int[np.ndarray, "chosen"]) -> Bool[np.ndarray, "chosen facets"]:
-        """Which of the given rows holds which facet."""
-        out = np.zeros((len(rows), len(self.names)), bool)
-        for place, row in enumerate(rows.tolist()):
-            out[place, self.of(row)] = True
+    def liking(
+        self, past: Sequence[int], rows: Int[np.ndarray, "chosen"] | None = None
+    ) -> Float[np.ndarray, "chosen"]:
+        """`score` of these rows, or of all, by the taste that `past` shows."""
+        if rows is None:
+            return self.score(self.taste(past))
+        place, held = self._held(rows)
+        total = np.bincount(place, self._taste(past, held), minlength=len(rows))
+        return total.astype(np.float64)
+
+    def dense(self, rows: Int[np.ndarray, "chosen"]) -> Bool[np.ndarray, "chosen held"]:
+        """Which of the given rows holds which facet; those that none holds are left out."""
+        place, held = self._held(rows)
+        names, column = np.unique(held, return_inverse=True)
+        out = np.zeros((len(rows), len(names)), bool)
+        out[place, column] = True
         return out
+
+    def _held(
+        self, rows: Int[np.ndarray, "chosen"]
+    ) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+        """Place among the given rows, and facet, of all that they hold."""
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        lengths = ends - starts
+        place = np.repeat(np.arange(len(rows)), lengths)
+        shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+        return place, self.facet[np.arange(len(place)) + shift]
 
     def shared(self, row: int, past: Sequence[int]) -> tuple[Facet, list[int]] | None:
         """The facet that best links a row to a user's past, with the past rows that hold it.
@@ -121,13 +150,19 @@ class Facets:
         that everybody uses links nothing. None if nothing does.
         """
         others = [other for other in dict.fromkeys(past) if other != row]
-        taste = self.taste(others)
-        links: dict[int, list[int]] = {facet: [] for facet in self.of(row).tolist()}
-        for other in others:
-            for facet in self.of(other).tolist():
-                if facet in links:
-                    links[facet].append(other)
-        strength = {f: len(links[f]) * taste[f] * self._weight(f) for f in links}
+        own = self.of(row)
+        if not len(own):
+            return None
+        place, held = self._held(np.array(others, np.int64))
+        links: dict[int, list[int]] = {facet: [] for facet in own.tolist()}
+        both = np.isin(held, own)
+        for at, facet in zip(place[both].tolist(), held[both].tolist(), strict=True):
+            links[facet].append(others[at])
+        found = np.array([len(links[facet]) for facet in own.tolist()], np.int64)
+        taste = self._surprise(found, own, len(others)).tolist()
+        strength = {
+            f: len(links[f]) * t * self._weight(f) for f, t in zip(links, taste, strict=True)
+        }
         best = max(strength, key=lambda f: (strength[f], -f), default=None)
         if best is None or strength[best] <= 0:
             return None

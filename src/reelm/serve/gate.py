@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,18 +23,27 @@ SCOPES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/videos/", "feed"),
     ("GET", "/media/", "feed"),
     ("GET", "/api/recommend/", "feed"),
+    ("POST", "/v1/session", "feed"),
     ("POST", "/v1/events", "write"),
     ("POST", "/v1/videos", "write"),
     ("POST", "/api/feedback", "write"),
     ("PUT", "/api/feedback", "write"),
+    ("PUT", "/v1/videos/", "edit"),
 )
 """Method, beginning of the path, scope. Health, the page and the description are open."""
 UPLOADS = "/v1/videos"
+MEDIA = "/media/"
+COOKIE = "reelm_media"
+"""A page's video elements cannot send a header, so this cookie opens media, and nothing else."""
 
 
 class ServiceConfig(Config):
     """Section [serve]."""
 
+    store: SecretStr | None = None
+    """Where events and feeds are kept: a path of an SQLite file, or postgresql://user@host/name
+    (extra `postgres`). Unset: `serve/store.sqlite` in the work folder. A password is better left to
+    ~/.pgpass or PGPASSWORD."""
     hosts: tuple[str, ...] = ()
     """Names under which clients reach the service, besides loopback; others are refused."""
     origins: tuple[str, ...] = ()
@@ -84,6 +94,10 @@ class Gate:
         headers = Headers(scope=scope)
         sent = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         key = await run_in_threadpool(keys.check, sent) if sent else None
+        if not sent and scope["method"] in ("GET", "HEAD") and scope["path"].startswith(MEDIA):
+            shown = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            key = await run_in_threadpool(keys.admitted, shown) if shown else None
+        scope.setdefault("state", {})["key"] = key
         client = key.id if key else (scope.get("client") or ("", 0))[0]
         wait = self._buckets.take(client)
         if wait:

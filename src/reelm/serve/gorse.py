@@ -8,7 +8,9 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi import Path as PathValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reelm.serve.counters import Counters
 from reelm.serve.messages import MAX_EVENTS, MAX_PORTION, EventIn, Id
+from reelm.serve.overview import count_page
 from reelm.serve.served import Served
 
 KINDS = {"read": "watch", "click": "watch", "watch": "watch", "star": "like", "like": "like"}
@@ -52,7 +54,7 @@ class Affected(BaseModel):
 Batch = Annotated[list[Feedback], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
-def add_gorse(app: FastAPI, served: Served) -> None:
+def add_gorse(app: FastAPI, served: Served, counters: Counters) -> None:
     """Add the two routes that most clients use."""
 
     @app.get("/api/recommend/{user:path}", tags=["gorse"])
@@ -60,7 +62,10 @@ def add_gorse(app: FastAPI, served: Served) -> None:
         user: Annotated[Id, PathValue()], n: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> list[str]:
         """Ids of the next videos; a new feed each time, without what earlier ones have shown."""
-        return [item.video_id for item in served.engine.feed(user, n).items]
+        engine = served.engine
+        page = engine.feed(user, n)
+        count_page(counters, engine.videos, page.items)
+        return [item.video_id for item in page.items]
 
     @app.post("/api/feedback", tags=["gorse"])
     @app.put("/api/feedback", tags=["gorse"])
@@ -70,7 +75,9 @@ def add_gorse(app: FastAPI, served: Served) -> None:
             events = [line.event().stored() for line in batch]
         except (ValidationError, ValueError, OverflowError, OSError) as error:
             raise HTTPException(422, f"feedback: {_first(error)}") from error
-        return Affected(RowAffected=served.engine.store.add_events(events))
+        affected = served.engine.store.add_events(events)
+        counters.events(event.type for event in events)
+        return Affected(RowAffected=affected)
 
 
 def _first(error: Exception) -> str:

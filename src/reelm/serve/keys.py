@@ -13,9 +13,9 @@ from pathlib import Path
 from reelm import files
 from reelm.errors import BadData, ConfigError, nearest
 
-SCOPES = ("feed", "write", "admin")
-"""feed: read feeds, videos and media. write: send events and videos. admin: all, also deletion,
-metrics and the choice of the run."""
+SCOPES = ("feed", "write", "edit", "admin")
+"""feed: read feeds, videos and media. write: send events and videos. edit: correct notes. admin:
+all, also deletion, metrics and the choice of the run."""
 PREFIX = "reelm"
 
 
@@ -107,6 +107,26 @@ class Keys:
         good = hmac.compare_digest(given, key.hash if key else "")
         return key if key and good and key.revoked_at is None else None
 
+    def media_pass(self, key: Key, until: int) -> str:
+        """A text that opens media, and nothing else, until then (seconds UTC), unless the key is
+        revoked before. Nothing is kept for it."""
+        told = f"{key.id}.{until}"
+        return f"{told}.{_signed(key, told)}"
+
+    def admitted(self, text: str, now: float | None = None) -> Key | None:
+        """The key that a media pass was made for, if it is one and still opens media."""
+        told, _, signature = text.rpartition(".")
+        id, _, until = told.partition(".")
+        with self._lock:
+            self._read()
+            key = self._keys.get(id)
+        if key is None or key.revoked_at is not None or not key.may("feed"):
+            return None
+        good = hmac.compare_digest(_signed(key, told).encode(), signature.encode())
+        fresh = until.isascii() and until.isdigit() and len(until) < 12
+        now = time.time() if now is None else now
+        return key if good and fresh and int(until) > now else None
+
     def _read(self) -> None:
         try:
             facts = self.path.stat()
@@ -128,6 +148,11 @@ class Keys:
         with files.atomic(self.path) as tmp:
             tmp.touch(mode=0o600)
             tmp.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
+
+
+def _signed(key: Key, told: str) -> str:
+    """Only who reads the file of keys can make it."""
+    return hmac.new(key.hash.encode(), f"media {told}".encode(), hashlib.sha256).hexdigest()
 
 
 def _hash(salt: str, secret: str) -> str:

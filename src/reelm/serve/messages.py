@@ -1,9 +1,10 @@
 """Bodies of the HTTP interface. Everything a client sends is checked here, before the engine."""
 
+import json
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from reelm.serve.store import StoredEvent
 
@@ -13,12 +14,13 @@ Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-
 """Words of people; shown as text, never as HTML."""
 Kind = Literal[
     "watch", "like", "unlike", "share", "skip", "follow", "unfollow", "block", "unblock",
-    "less_like_this",
+    "less_like_this", "undo_less_like_this",
 ]  # fmt: skip
 """What a user may have done."""
 ABOUT_CREATORS = ("follow", "unfollow", "block", "unblock")
 MAX_EVENTS = 1000
 MAX_PORTION = 1000.0
+LONGEST_NOTE = 16384
 LATEST = 4102444800.0
 """Seconds UTC; the year 2100, so that milliseconds sent by mistake are refused."""
 
@@ -36,7 +38,8 @@ class EventIn(Strict):
     """Chosen by the client; sending the same id again changes nothing."""
     type: Kind
     """skip is "not for me"; a clip that was merely swiped away is a watch with a small portion.
-    block never shows the video, or the creator, again; less_like_this shows fewer alike."""
+    block never shows the video, or the creator, again; less_like_this shows fewer alike,
+    undo_less_like_this takes that back."""
     user_id: Id
     item_id: Id | None = None
     """The video; left out only where a creator is named instead."""
@@ -129,6 +132,8 @@ class VideoFacts(BaseModel):
     """What the models said of it."""
     provenance: list[dict[str, Any]]
     """For each notes folder: prompt, model, weights, settings."""
+    corrections: list[dict[str, Any]] = []
+    """What people corrected, oldest first: prompt, version, author, time, fields, why, replaces."""
     watched: int
     """Interactions with it in training; 0 is a video that training never saw."""
     video_url: str | None
@@ -137,6 +142,42 @@ class VideoFacts(BaseModel):
     """queued: it will be watched soon; failed: it came here and could not be watched."""
     problem: str | None = None
     """Why it failed, or what of it could not be made."""
+
+
+class NoteIn(Strict):
+    """What a person says is wrong in a note."""
+
+    fields: dict[Annotated[str, Field(max_length=64)], JsonValue] = Field(
+        min_length=1, max_length=64
+    )
+    """New values by field, as the prompt's schema wants them; other fields stay as they are."""
+    why: Text = ""
+    expected: str | None = Field(default=None, max_length=64)
+    """The version that its author saw, or "model"; 409 if somebody corrected the note since."""
+
+    @field_validator("fields")
+    @classmethod
+    def _short(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Text that can be kept: no NaN, no halves of letters, of bounded length."""
+        if len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()) > LONGEST_NOTE:
+            raise ValueError(f"longer than {LONGEST_NOTE} bytes")
+        return fields
+
+
+class NoteNow(BaseModel):
+    """A note after a correction."""
+
+    item_id: str
+    prompt: str
+    version: str
+    """Names the correction; send it as `expected` with the next one."""
+    author: str
+    time: float
+    """Seconds UTC."""
+    replaces: str
+    """The version before it, or "model"."""
+    note: dict[str, Any]
+    """What is told of the video from now on, in answer to this prompt."""
 
 
 class VideoUri(Strict):
@@ -179,6 +220,16 @@ class RunNow(BaseModel):
 
     run: str
     videos: int
+
+
+class Session(BaseModel):
+    """What a key opens."""
+
+    name: str | None
+    """Whose key it is; None where the service asks for none."""
+    scopes: list[str]
+    expires_at: float | None
+    """Seconds UTC: until then the cookie of this answer opens media."""
 
 
 class UserIds(BaseModel):

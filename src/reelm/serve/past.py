@@ -45,6 +45,7 @@ class _Watched:
     liked: bool = False
     wanted: bool = False
     refused: bool = False
+    skipped: bool = False
     unwanted: bool = False
     blocked: bool = False
 
@@ -58,7 +59,10 @@ class _Watched:
             self.blocked = event.type == "block"
         elif event.type in ("skip", "less_like_this"):
             self.refused = True
+            self.skipped |= event.type == "skip"
             self.unwanted |= event.type == "less_like_this"
+        elif event.type == "undo_less_like_this":
+            self.unwanted, self.refused = False, self.skipped
         elif event.type in POSITIVE:
             self.wanted = True
 

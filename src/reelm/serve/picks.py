@@ -1,6 +1,7 @@
 """Three ways to choose videos: by the model, among the new ones, and without knowing the user."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -8,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from reelm.models.base import Retriever
 from reelm.runs import Run
 from reelm.serve.past import Past
+from reelm.serve.pools import Pool
+from reelm.serve.reranking import dpp, mmr, relevance, unit
 from reelm.serve.videos import Videos
 
 POPULAR, FRESH = 150, 50
@@ -27,76 +30,64 @@ Mask = Bool[np.ndarray, "rows"]
 
 
 class Picker:
-    """Scores all rows; -inf means "not in this way"."""
+    """Scores the rows of a pool; -inf means "not in this way"."""
 
     def __init__(self, run: Run, videos: Videos, diversity: float) -> None:
         """`diversity` (0..1) is how much the fallback avoids what it has just shown."""
-        self._run, self._videos, self._diversity = run, videos, diversity
-        self._reads_content = _reads_content(run.model)
+        self._videos, self._diversity = videos, diversity
+        self.reads_content = _reads_content(run.model)
         self.unseen = videos.counts == 0  # by training
-        self._popularity = np.log1p(videos.counts) / max(1.0, np.log1p(videos.counts).max())
-        self._freshness = _shares(videos.uploaded)
+        popularity = np.log1p(videos.counts) / max(1.0, np.log1p(videos.counts).max())
+        self.freshness = _shares(videos.uploaded)
+        self.standing = 0.7 * popularity + 0.3 * self.freshness
 
-    def can_read(self, past: Past) -> bool:
-        """True if the model can say anything about this user."""
-        return bool(past.rows) and (past.trained or not self._run.model.uses_user)
-
-    def everything(self, past: Past) -> Scores:
-        """The model's score of each row; -inf where it says nothing.
-
-        That is: rows that came after training, scores that are no numbers, and the lowest score
-        if most rows share it, as where an item-to-item model found no link.
-        """
-        out = np.full(len(self._videos.ids), -np.inf)
-        rows = [row for row in past.rows if row < self._videos.trained]
-        if not rows or not self.can_read(past):
-            return out
-        scores = self._run.score([rows], [past.user])[0].double().cpu().numpy()
-        scores = np.where(np.isfinite(scores), scores, -np.inf)
-        bottom = scores == scores.min(initial=np.inf, where=np.isfinite(scores))
-        if 2 * bottom.sum() > np.isfinite(scores).sum():
-            scores[bottom] = -np.inf
-        out[: self._videos.trained] = scores
-        return out
-
-    def lean(self, past: Past) -> Scores:
+    def lean(self, pool: Pool, past: Past) -> Scores:
         """What the user said outright: towards followed creators, away from what is unwanted.
 
         In standard deviations of whatever scores it is added to; 0 where nothing was said.
         """
-        out = np.zeros(len(self._videos.ids))
+        out = np.zeros(len(pool.scores))
         if past.unwanted:
-            facets = self._videos.facets
-            alike = facets.score(facets.taste(past.unwanted))
-            out -= AGAINST * np.tanh(np.maximum(0, _standard(alike, self._videos.usable)))
-        out[self._videos.by(past.followed)] += FOLLOWED
+            alike = self._videos.facets.liking(past.unwanted, pool.rows)
+            usable = pool.of(self._videos.usable)
+            out -= AGAINST * np.tanh(np.maximum(0, _standard(alike, usable)))
+        if past.followed:
+            theirs = np.zeros(len(self._videos.ids), bool)
+            theirs[self._videos.by(past.followed)] = True
+            out[pool.of(theirs)] += FOLLOWED
         return out
 
-    def by_model(self, scores: Scores, past: Past) -> Scores:
+    def by_model(self, pool: Pool, past: Past) -> Scores:
         """What the model may choose: without content it knows nothing of videos never seen."""
+        scores = pool.scores
         known = scores[np.isfinite(scores)]
         if (past.unwanted or past.followed) and len(known):
-            scores = scores + self.lean(past) * (known.std() or 1.0)
-        return scores if self._reads_content else np.where(self.unseen, -np.inf, scores)
+            scores = scores + self.lean(pool, past) * (known.std() or 1.0)
+        if self.reads_content:
+            return scores
+        return np.where(pool.of(self.unseen), -np.inf, scores)
 
-    def by_novelty(self, scores: Scores, past: Past, rng: np.random.Generator) -> Scores:
+    def by_novelty(self, pool: Pool, past: Past, rng: np.random.Generator | None) -> Scores:
         """Videos that training never saw, by what is known of their content.
 
         That is the model's score where the model reads content, else the user's taste in facets;
-        both as standard scores among the new. For a stranger the newest come first.
+        both as standard scores among the new. For a stranger the newest come first. Ties are
+        broken by chance, if there is any.
         """
-        facets = self._videos.facets
-        taste = _standard(facets.score(facets.taste(past.rows)), self.unseen)
-        if self._reads_content:
-            read = _standard(scores, self.unseen & np.isfinite(scores))
+        unseen, scores = pool.of(self.unseen), pool.scores
+        taste = _standard(self._videos.facets.liking(past.rows, pool.rows), unseen)
+        if self.reads_content:
+            read = _standard(scores, unseen & np.isfinite(scores))
             taste = np.where(np.isfinite(scores), read, taste)
         if not past.rows:
-            taste = self._freshness
-        taste = taste + self.lean(past) + 1e-3 * rng.random(len(taste))
-        return np.where(self.unseen, taste, -np.inf)
+            taste = pool.of(self.freshness)
+        taste = taste + self.lean(pool, past)
+        if rng is not None:
+            taste = taste + 1e-3 * rng.random(len(taste))
+        return np.where(unseen, taste, -np.inf)
 
     def by_default(
-        self, allowed: Mask, past: Past, shown: Sequence[int], count: int, rng: np.random.Generator
+        self, pool: Pool, past: Past, shown: Sequence[int], count: int, rng: np.random.Generator
     ) -> list[tuple[int, float]]:
         """Popular and fresh videos, each unlike those just before it; any user, also a stranger.
 
@@ -107,30 +98,54 @@ class Picker:
             at most `count` rows with their scores (popularity, freshness and taste, about 0..2),
             in the order to show them.
         """
-        base = 0.7 * self._popularity + 0.3 * self._freshness
+        base, allowed = pool.of(self.standing), pool.allowed
         if past.rows:
-            facets = self._videos.facets
-            base = base + 0.5 * np.tanh(_standard(facets.score(facets.taste(past.rows)), allowed))
-        base = base + 0.5 * self.lean(past) + CHANCE * rng.random(len(base))
+            liking = self._videos.facets.liking(past.rows, pool.rows)
+            base = base + 0.5 * np.tanh(_standard(liking, allowed))
+        base = base + 0.5 * self.lean(pool, past) + CHANCE * rng.random(len(base))
         room = max(POPULAR, 2 * count)
-        pool = np.union1d(best(base, allowed, room), best(self._freshness, allowed, FRESH))
-        return self._spread(pool, base[pool], shown[-MEMORY:], count)
+        newest = best(pool.of(self.freshness), allowed, FRESH)
+        among = np.union1d(best(base, allowed, room), newest)
+        return self._spread(pool.row(among), base[among], shown[-MEMORY:], count)
+
+    def varied(
+        self, found: Sequence[tuple[int, float]], shown: Sequence[int], count: int,
+        how: tuple[Literal["mmr", "dpp"], float],
+    ) -> list[int]:  # fmt: skip
+        """Places of at most `count` of these rows and scores in an order with more variety.
+
+        Args:
+            found: best first.
+            shown: rows already in this feed, in order.
+            how: the method and its strength.
+        """
+        rows = np.array([row for row, _ in found], np.int64)
+        before = np.array(shown[-MEMORY:], np.int64)
+        held = self._videos.facets.dense(np.concatenate([rows, before])).astype(np.float64)
+        vectors = unit(held)
+        alike = vectors[: len(rows)] @ vectors.T
+        worth, (method, strength) = relevance(np.array([score for _, score in found])), how
+        if method == "dpp":
+            return dpp(worth, alike[:, : len(rows)], count, strength).tolist()
+        earlier = alike[:, len(rows) :].T
+        return mmr(worth, alike[:, : len(rows)], count, strength, MEMORY, earlier).tolist()
 
     def _spread(
         self, pool: Int[np.ndarray, "pool"], base: Float[np.ndarray, "pool"],
         before: Sequence[int], count: int,
     ) -> list[tuple[int, float]]:  # fmt: skip
         """Choose one by one; each shared facet with the last few lowers a row's chances."""
-        held = self._videos.facets.dense(pool)
+        both = self._videos.facets.dense(np.concatenate([pool, np.array(before, np.int64)]))
+        held = both[: len(pool)]
         size = np.maximum(1, held.sum(1))
-        recent = list(self._videos.facets.dense(np.array(before, np.int64)))
+        near = [(held & one).sum(1) / size for one in both[len(pool) :]]
         left, chosen = base.copy(), []
         for _ in range(min(count, len(pool))):
-            alike = sum((held & one).sum(1) / size for one in recent[-MEMORY:]) if recent else 0.0
+            alike = sum(near[-MEMORY:]) if near else 0.0
             place = int(np.argmax(left - self._diversity * alike))
             chosen.append((int(pool[place]), float(base[place])))
             left[place] = -np.inf
-            recent.append(held[place])
+            near.append((held & held[place]).sum(1) / size)
         return chosen
 
 

@@ -1,14 +1,13 @@
-"""The store's tables, and what is peculiar to SQLite: the one place that knows the dialect."""
+"""The store's tables and how a store of an earlier version gets them.
 
-import sqlite3
+Written in SQLite's words; `Database.defined` says them in those of another.
+"""
+
 import time
-from pathlib import Path
+from contextlib import suppress
 
-from reelm.errors import BadData
-
-MEMORY = ":memory:"
-WAIT_S = 10
-"""How long another process may hold the file before a statement fails."""
+from reelm.errors import BadData, ReelmError
+from reelm.serve.database import Database, Session
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -45,76 +44,50 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """Statements that lead from version n to n + 1. Never change one that was released: add one."""
 
 VERSION = len(MIGRATIONS)
-PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",  # in WAL, NORMAL may lose what was acknowledged when the power goes
-    "foreign_keys=ON",
-    "secure_delete=ON",
-)
 TABLES = ("users", "events", "feeds", "impressions", "uploads")
 """What the metrics page counts."""
 
 
-def connect(path: Path | str) -> sqlite3.Connection:
-    """A connection that begins its transactions only when told to."""
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=WAIT_S)
-    try:
-        for pragma in PRAGMAS:
-            db.execute(f"PRAGMA {pragma}")
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
+def version(db: Session) -> int:
+    """The schema version of an open store; 0 for a new one."""
+    return db.rows("SELECT max(version) FROM schema_version")[0][0] or 0
 
 
-def version(db: sqlite3.Connection) -> int:
-    """The schema version of an open file; 0 for a new one."""
-    return db.execute("SELECT max(version) FROM schema_version").fetchone()[0] or 0
-
-
-def migrate(db: sqlite3.Connection, path: Path | str) -> None:
-    """Bring a file to this version, wholly or not at all.
+def migrate(database: Database, db: Session) -> None:
+    """Bring a store to this version, wholly or not at all.
 
     Raises:
-        BadData: a newer version of this package wrote it.
+        BadData: a newer version of this package wrote it, or it is something else.
     """
-    db.execute("BEGIN IMMEDIATE")
     try:
-        _steps(db, path)
-    except BaseException:
-        db.execute("ROLLBACK")
+        db.begin()
+        _steps(database, db)
+        db.run("COMMIT")
+    except BaseException as error:
+        with suppress(ReelmError, *database.errors):
+            db.run("ROLLBACK")
+        if isinstance(error, database.errors):
+            raise BadData(
+                f"{database.address}: not a store of events and feeds, nor empty: {error}. "
+                "Name another as serve.store."
+            ) from error
         raise
-    db.execute("COMMIT")
 
 
-def _steps(db: sqlite3.Connection, path: Path | str) -> None:
-    db.execute(
-        "CREATE TABLE IF NOT EXISTS schema_version"
-        " (version INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
+def _steps(database: Database, db: Session) -> None:
+    db.run(
+        database.defined(
+            "CREATE TABLE IF NOT EXISTS schema_version"
+            " (version INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
+        )
     )
     at = version(db)
     if at > VERSION:
         raise BadData(
-            f"{path}: written by a newer reelm (schema {at}, this one knows "
-            f"{VERSION}). Upgrade reelm or name another store file."
+            f"{database.address}: written by a newer reelm (schema {at}, this one knows "
+            f"{VERSION}). Upgrade reelm or name another store as serve.store."
         )
     for number in range(at, VERSION):
         for statement in MIGRATIONS[number]:
-            db.execute(statement)
-        db.execute("INSERT INTO schema_version VALUES (?,?)", (number + 1, time.time()))
-
-
-def scrub(db: sqlite3.Connection, path: Path | str) -> None:
-    """Leave nothing of deleted rows in the file: rewrite it, then empty the log beside it.
-
-    Overwriting freed cells (secure_delete) is not enough, as pages that were split keep old copies.
-
-    Raises:
-        BadData: another process reads the file and so keeps the log.
-    """
-    db.execute("VACUUM")
-    if path != MEMORY and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        raise BadData(
-            f"{path}: rows are deleted, but another process holds the log in which they still "
-            "stand. End it and delete the user again."
-        )
+            db.run(database.defined(statement))
+        db.run("INSERT INTO schema_version VALUES (?,?)", number + 1, time.time())

@@ -73,6 +73,7 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
             facts=videos.facts(video),
             notes=videos.answers(video),
             provenance=videos.notes.sources(video),
+            corrections=videos.notes.versions(video),
             watched=int(videos.counts[row]),
             video_url=address(videos, video),
             problem=(upload.reason or None) if upload else None,

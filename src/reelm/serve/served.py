@@ -16,7 +16,7 @@ from reelm.errors import ConfigError, ReelmError, nearest
 from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.grown import Scale, grow
-from reelm.serve.notes import Notes
+from reelm.serve.notes import Notes, with_uploads
 from reelm.serve.store import Store, Upload
 
 
@@ -63,9 +63,7 @@ class Parts:
         return replace(self.catalog, videos=pl.concat(both, how="diagonal_relaxed"))
 
     def _notes(self, ready: list[Upload]) -> Notes:
-        answers = {u.video_id: dict(u.answer) for u in ready if u.answer}
-        sources = {u.video_id: dict(u.provenance) for u in ready if u.provenance}
-        return Notes({**self.notes.answers, **answers}, self.notes.provenance, sources)
+        return with_uploads(self.notes, ready)
 
 
 class Served:
@@ -88,10 +86,22 @@ class Served:
         """What the engine was made of; None for one that stays."""
         return self._parts
 
-    def refresh(self) -> None:
-        """Take in uploads that have become ready."""
+    @property
+    def before(self) -> Parts | None:
+        """What `back` would serve again; None if nothing was changed yet."""
+        return self._before[-1] if self._before else None
+
+    @property
+    def changeable(self) -> bool:
+        """Whether `use` can serve another run."""
+        return self._opener is not None and self._parts is not None and bool(self._parts.run.folder)
+
+    def refresh(self, notes: bool = False) -> None:
+        """Take in uploads that have become ready, and with `notes` what people corrected."""
         with self._lock:
             if self._parts is not None:
+                if notes:
+                    self._parts = replace(self._parts, notes=self._parts.notes.again())
                 self._engine = self._parts.engine()
 
     def use(self, name: str | None = None) -> str:
@@ -121,6 +131,7 @@ class Served:
             if not self._before or self._parts is None:
                 raise UnknownRun("no earlier run to go back to: none was served since the start.")
             parts = self._before.pop()
+            parts = replace(parts, notes=parts.notes.again())
             self._engine = parts.engine()
             self._before, self._parts = [self._parts], parts
         return parts.run.folder.name if parts.run.folder else parts.run.name

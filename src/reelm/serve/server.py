@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 
 from reelm import runs, sources
 from reelm.data.tables import read_catalog, read_features
@@ -22,7 +23,6 @@ from reelm.serve.gate import ServiceConfig
 from reelm.serve.grown import Scale, features_of
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
-from reelm.serve.schema import MEMORY
 from reelm.serve.served import Parts, Served
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
@@ -82,23 +82,44 @@ def open_engine(
     return open_parts(run, catalog, notes, Store(store) if store else None, config).engine()
 
 
-def open_served(run: Path, config: EngineConfig | None = None) -> Served:
-    """A run folder with the folders that its `sources.json` names, ready to be changed."""
+def open_served(
+    run: Path, config: EngineConfig | None = None, store: SecretStr | None = None
+) -> Served:
+    """A run folder with the folders that its `sources.json` names, ready to be changed.
+
+    Args:
+        store: `serve.store`, the address of another store than that of the work folder.
+
+    Raises:
+        BadData: a folder is not finished, or the store is not one.
+        ConfigError: the store's address cannot be read.
+        Unavailable: the store's database does not answer.
+    """
 
     def parts(folder: Path, store: Store) -> Parts:
         found = sources.load(folder)
         return open_parts(folder, found.catalog, found.notes, store, config, found.features)
 
-    store = Store(store_of(run))
-    return Served(parts(run, store), lambda folder: parts(folder, store))
+    kept = Store(store.get_secret_value() if store else store_of(run))
+    try:
+        return Served(parts(run, kept), lambda folder: parts(folder, kept))
+    except BaseException:
+        kept.close()
+        raise
 
 
 def open_uploads(served: Served, config: UploadConfig | None = None) -> Uploads | None:
-    """A place for new videos beside the store; None for an engine in memory."""
-    path = served.engine.store.path
-    if path == MEMORY or served.parts is None:
+    """A place for new videos, beside the store if that is a file, else in the work folder; None
+    for an engine in memory."""
+    store, parts = served.engine.store, served.parts
+    if store.forgets or parts is None:
         return None
-    folder = Path(path).parent / "uploads"
+    beside = store.folder
+    if beside is None:
+        if parts.run.folder is None:
+            return None
+        beside = store_of(parts.run.folder).parent
+    folder = beside / "uploads"
 
     def watcher() -> Watcher:
         run = served.parts.run.folder if served.parts else None

@@ -18,6 +18,7 @@ from reelm.data.dataset import Dataset
 from reelm.errors import BadData
 from reelm.models.popularity import Popularity, PopularityConfig
 from reelm.runs import Run
+from reelm.serve.correcting import add_corrections
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
 from reelm.serve.gate import Gate, ServiceConfig
@@ -34,8 +35,10 @@ from reelm.serve.messages import (
     RunNow,
     UserIds,
 )
+from reelm.serve.overview import add_overview, count_page
 from reelm.serve.screening import add_videos, address
 from reelm.serve.served import Served
+from reelm.serve.session import add_session
 from reelm.serve.shell import Shell, explain_errors
 from reelm.serve.store import Impression
 from reelm.serve.uploads import Uploads
@@ -80,8 +83,11 @@ def create_app(
     counters = Counters()
     _add_feed(app, served, counters)
     add_videos(app, served, uploads)
-    add_gorse(app, served)
+    add_corrections(app, served)
+    add_session(app, keys)
+    add_gorse(app, served, counters)
     _add_admin(app, served)
+    add_overview(app, served, counters, uploads)
     _add_operations(app, served, counters, uploads)
     explain_errors(app)
     longest = uploads.config.max_bytes if uploads else config.max_body
@@ -117,8 +123,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         """
         engine = served.engine
         page = engine.feed(user, n, cursor, again)
-        for shown in page.items:
-            counters.place(shown.source)
+        count_page(counters, engine.videos, page.items)
         items = [_item(engine.videos, shown) for shown in page.items]
         return FeedPage(feed_id=page.feed_id, items=items, next_cursor=page.next_cursor)
 
@@ -126,8 +131,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
     def events(batch: Events) -> Recorded:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
         new = served.engine.store.add_events([event.stored() for event in batch.events])
-        for event in batch.events:
-            counters.event(event.type)
+        counters.events(event.type for event in batch.events)
         return Recorded(stored=new, repeated=len(batch.events) - new)
 
     @app.get("/v1/users", tags=["feed"])
@@ -193,6 +197,10 @@ def _add_operations(
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
         return FileResponse(PAGE / "docs.html")
+
+    @app.get("/operator", include_in_schema=False)
+    def operator() -> FileResponse:
+        return FileResponse(PAGE / "operator.html")
 
 
 def _item(videos: Videos, shown: Impression) -> FeedItem:

@@ -11,8 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reelm.errors import ReelmError, UnknownUser
+from reelm.errors import ReelmError, StaleFolder, UnknownUser
+from reelm.serve.correcting import UnknownNote
 from reelm.serve.counters import Counters
+from reelm.serve.database import Collision, Unavailable
 from reelm.serve.engine import UnknownVideo
 from reelm.serve.fetch import RefusedUri
 from reelm.serve.served import UnknownRun
@@ -44,8 +46,8 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 STATUS: dict[type[ReelmError], int] = {
-    UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, Taken: 409, Refused: 422,
-    RefusedUri: 422, Busy: 429,
+    UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, UnknownNote: 404, Taken: 409,
+    StaleFolder: 409, Collision: 409, Refused: 422, RefusedUri: 422, Busy: 429, Unavailable: 503,
 }  # fmt: skip
 """What the client hears of our errors; others are 400."""
 
@@ -81,7 +83,7 @@ def explain_errors(app: FastAPI) -> None:
     """Answer every error as {"error": "..."}: ours and the client's with their words, bugs not."""
 
     def ours(_: Request, error: ReelmError) -> JSONResponse:
-        headers = {"retry-after": "5"} if isinstance(error, Busy) else None
+        headers = {"retry-after": "5"} if isinstance(error, Busy | Unavailable) else None
         return _said(str(error), STATUS.get(type(error), 400), headers)
 
     def refused(_: Request, error: HTTPException) -> JSONResponse:

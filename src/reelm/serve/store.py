@@ -1,12 +1,13 @@
-"""What the service must remember: events, feeds and what each feed showed. One SQLite file.
+"""What the service must remember: events, feeds and what each feed showed.
 
-The file keeps its schema version; an older file is brought up to date when it is opened. What was
-acknowledged is on disk: each commit is synced, and writers that wait together share one.
+In one SQLite file, or in PostgreSQL. The store keeps its schema version; an older one is brought up
+to date when it is opened. What was acknowledged is on disk: commits are synced, and writers that
+wait together share one. Feeds and what they showed are not acknowledged: a page does not wait for
+the disk. They outlive the process like all else, and may be lost when the power goes.
 """
 
 import hashlib
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelm.errors import BadData
 from reelm.serve import schema
 from reelm.serve.commits import Commits
-from reelm.serve.schema import MEMORY
+from reelm.serve.database import MEMORY, Session, database
+from reelm.serve.readers import Readers
 
 LOCKS = 64
 
@@ -95,64 +96,72 @@ class Upload:
 
 
 class Store:
-    """Events, feeds, impressions and users in one SQLite file; safe to use from several threads."""
+    """Events, feeds, impressions and users; safe to use from several threads.
 
-    def __init__(self, path: Path | str = MEMORY) -> None:
-        """Open or create the file and bring it to this version.
+    Every method raises Unavailable where the database does not answer; then nothing was
+    acknowledged, and asking again is safe.
+    """
+
+    def __init__(self, where: Path | str = MEMORY) -> None:
+        """Open or create the store and bring it to this version.
+
+        Args:
+            where: an SQLite file, `postgresql://user@host/name`, or MEMORY.
 
         Raises:
-            BadData: the file is no store, or a newer version of this package wrote it.
+            BadData: what is there is no store, or a newer version of this package wrote it.
+            ConfigError: the address cannot be read.
+            Unavailable: nobody answers there.
         """
-        self.path = path
+        self._database = database(where)
+        self.address, self.folder = self._database.address, self._database.folder
+        self.forgets = where == MEMORY
+        """Whether all is lost at the end of the process."""
         self._locks = [threading.Lock() for _ in range(LOCKS)]
-        if path != MEMORY:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        opened: list[sqlite3.Connection] = []
+        first = self._database.connect()
         try:
-            opened.append(schema.connect(path))
-            schema.migrate(opened[0], path)
-            if path != MEMORY:  # readers need not wait for a writer's sync
-                opened.append(schema.connect(path))
-        except sqlite3.DatabaseError as error:
-            _close(opened)
-            raise BadData(f"{path}: not a store of events and feeds: {error}") from error
-        except BadData:
-            _close(opened)
+            schema.migrate(self._database, first)
+            self._salt = first.rows("SELECT value FROM facts WHERE name = 'salt'")[0][0]
+        except BaseException:
+            first.close()
             raise
-        self._writer, self._reader = opened[0], opened[-1]
-        self._write_lock = threading.RLock()
-        self._read_lock = self._write_lock if path == MEMORY else threading.RLock()
-        self._commits = Commits(self._writer, self._write_lock)
+        self._commits = Commits(self._database, first)
+        count = self._database.readers  # they need not wait for a writer's sync
+        self._readers = Readers(self._database, count) if count else None
 
     def close(self) -> None:
-        """Give the file back; nothing may be asked afterwards."""
-        with self._write_lock, self._read_lock:
-            _close([self._reader, self._writer])
+        """Give the database back; nothing may be asked afterwards."""
+        self._database.close()
+        with self._commits.waiting() as db:
+            if self._readers:
+                self._readers.close()
+            db.close()
 
     def version(self) -> int:
-        """The schema version of the open file."""
+        """The schema version of the open store."""
         return self._all("SELECT max(version) FROM schema_version")[0][0] or 0
 
     @contextmanager
     def alone(self, feed_id: str) -> Iterator[None]:
-        """Hold a feed, so that its next places are chosen by one request at a time."""
-        with self._locks[hash(feed_id) % LOCKS]:
+        """Hold a feed, so that its next places are chosen by one request at a time, of all
+        services that share the store."""
+        with self._locks[hash(feed_id) % LOCKS], self._database.alone(feed_id):
             yield
 
     def add_events(self, events: Iterable[StoredEvent]) -> int:
         """Store each event whose id is not there yet, all or none; the number of new ones."""
         now, given = time.time(), list(events)
+        rows = [
+            (e.event_id, e.user_id, e.video_id, e.type, e.timestamp, e.portion, e.feed_id, now,
+             e.creator)
+            for e in given
+        ]  # fmt: skip
 
-        def write(db: sqlite3.Connection) -> int:
-            new = 0
-            for e in given:
-                row = (e.event_id, e.user_id, e.video_id, e.type, e.timestamp)
-                new += db.execute(
-                    "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    (*row, e.portion, e.feed_id, now, e.creator),
-                ).rowcount
-            for user in {e.user_id for e in given}:
-                _touch(db, user, now)
+        def write(db: Session) -> int:
+            new = db.run_many(
+                "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", rows
+            )
+            _touch(db, {e.user_id for e in given}, now)
             return new
 
         return self._commits.do(write)
@@ -170,12 +179,12 @@ class Store:
         """Remember a new feed."""
         now = time.time()
 
-        def write(db: sqlite3.Connection) -> None:
-            row = (feed.feed_id, feed.user_id, feed.again, now)
-            db.execute("INSERT INTO feeds VALUES (?,?,?,?)", row)
-            _touch(db, feed.user_id, now)
+        def write(db: Session) -> None:
+            row = (feed.feed_id, feed.user_id, int(feed.again), now)
+            db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
+            _touch(db, (feed.user_id,), now)
 
-        self._commits.do(write)
+        self._commits.do(write, synced=False)
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
@@ -186,7 +195,7 @@ class Store:
         """Remember what a page of a feed showed; False if the feed was deleted meanwhile.
 
         Raises:
-            sqlite3.IntegrityError: a video or a position would come twice in one feed.
+            Collision: a video or a position would come twice in one feed.
         """
         now = time.time()
         rows = []
@@ -196,14 +205,13 @@ class Store:
             why = (i.source, i.score, i.reason, grounds)
             rows.append((*place, *why, now, i.run, i.propensity))
 
-        def write(db: sqlite3.Connection) -> bool:
-            known = "SELECT 1 FROM feeds WHERE feed_id = ?"
-            if db.execute(known, (feed.feed_id,)).fetchone() is None:
+        def write(db: Session) -> bool:
+            if not db.rows("SELECT 1 FROM feeds WHERE feed_id = ?", feed.feed_id):
                 return False
-            db.executemany("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
-        return self._commits.do(write)
+        return self._commits.do(write, synced=False)
 
     def impressions(self, feed_id: str) -> list[Impression]:
         """All that a feed has shown so far, in order of position."""
@@ -215,7 +223,8 @@ class Store:
         out = []
         for row in rows:
             facts, because = json.loads(row[5])
-            out.append(Impression(*row[:5], facts, tuple(because), *row[6:]))
+            grounds = {"facts": facts, "because": tuple(because)}
+            out.append(Impression(*row[:5], **grounds, run=row[6], propensity=row[7]))
         return out
 
     def seen(self, user_id: str) -> set[str]:
@@ -229,35 +238,39 @@ class Store:
         return {row[0] for row in rows}
 
     def delete_user(self, user_id: str) -> dict[str, int]:
-        """Remove all rows of a user and every trace of them in the file; rows by table.
+        """Remove all rows of a user and every trace of them in the tables; rows by table.
 
         What stays is a salted hash, by which `forgotten` knows that the run's history of this
         user must not be used either.
 
         Raises:
-            BadData: another process keeps the log; the rows are deleted, their bytes are not.
+            Unavailable: the rows are deleted, but somebody keeps their bytes.
         """
 
-        def write(db: sqlite3.Connection) -> dict[str, int]:
+        def write(db: Session) -> dict[str, int]:
             tables = ("impressions", "feeds", "events", "users")  # what refers to others first
             removed = {
-                table: db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
-                for table in tables
+                table: db.run(f"DELETE FROM {table} WHERE user_id = ?", user_id) for table in tables
             }
-            row = (self._digest(db, user_id), time.time())
-            db.execute("INSERT OR REPLACE INTO forgotten VALUES (?,?)", row)
+            db.run(
+                "INSERT INTO forgotten VALUES (?,?)"
+                " ON CONFLICT (digest) DO UPDATE SET deleted_at = excluded.deleted_at",
+                self._digest(user_id), time.time(),
+            )  # fmt: skip
             return removed
 
         removed = self._commits.do(write)
-        with self._write_lock, self._read_lock:
-            schema.scrub(self._writer, self.path)
+        with self._commits.waiting() as db:
+            if self._readers is None:
+                self._database.scrub(db)
+            else:
+                with self._readers.waiting():
+                    self._database.scrub(db)
         return removed
 
     def forgotten(self, user_id: str) -> bool:
         """Whether this user was deleted at some time."""
-        with self._read_lock:
-            digest = self._digest(self._reader, user_id)
-        return bool(self._all("SELECT 1 FROM forgotten WHERE digest = ?", digest))
+        return bool(self._all("SELECT 1 FROM forgotten WHERE digest = ?", self._digest(user_id)))
 
     def put_upload(self, upload: Upload) -> None:
         """Remember an upload, in place of what was known of it."""
@@ -270,7 +283,7 @@ class Store:
             " answer = excluded.answer, provenance = excluded.provenance,"
             " vectors = excluded.vectors"
         )
-        self._commits.do(lambda db: db.execute(statement, row))
+        self._commits.do(lambda db: db.run(statement, *row))
 
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
@@ -294,24 +307,17 @@ class Store:
         """Rows of each table, for the metrics page."""
         return {t: self._all(f"SELECT count(*) FROM {t}")[0][0] for t in schema.TABLES}
 
-    @staticmethod
-    def _digest(db: sqlite3.Connection, user_id: str) -> str:
-        salt = db.execute("SELECT value FROM facts WHERE name = 'salt'").fetchone()[0]
-        return hashlib.sha256(f"{salt}{user_id}".encode()).hexdigest()
+    def _digest(self, user_id: str) -> str:
+        return hashlib.sha256(f"{self._salt}{user_id}".encode()).hexdigest()
 
     def _all(self, query: str, *values: object) -> list[tuple]:
-        with self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+        asked = self._readers or self._commits
+        return asked.do(lambda db: db.rows(query, *values))
 
 
-def _touch(db: sqlite3.Connection, user_id: str, now: float) -> None:
-    db.execute(
+def _touch(db: Session, users: Iterable[str], now: float) -> None:
+    db.run_many(
         "INSERT INTO users VALUES (?,?,?)"
         " ON CONFLICT (user_id) DO UPDATE SET last_seen = excluded.last_seen",
-        (user_id, now, now),
+        [(user, now, now) for user in users],
     )
-
-
-def _close(connections: Iterable[sqlite3.Connection]) -> None:
-    for connection in connections:
-        connection.close()

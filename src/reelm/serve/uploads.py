@@ -5,6 +5,7 @@ import queue
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from pydantic import PositiveFloat, PositiveInt
 from reelm import files
 from reelm.errors import ReelmError
 from reelm.media.examine import Examiner
+from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
-from reelm.serve.served import Served
+from reelm.serve.served import Parts, Served
 from reelm.serve.store import Upload
 from reelm.serve.videos import CODECS
 from reelm.serve.watching import Watcher
@@ -25,6 +27,8 @@ from reelm.serve.watching import Watcher
 log = logging.getLogger(__name__)
 MOMENTS = 6
 """Frames that a file must give."""
+LATEST = 20
+"""Finished videos that are remembered."""
 MATROSKA = b"\x1aE\xdf\xa3"
 """How WebM files begin."""
 
@@ -70,6 +74,20 @@ class Told:
     licence: str | None = None
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What became of a video that waited."""
+
+    video_id: str
+    status: str
+    """ready or failed."""
+    reason: str
+    began_at: float
+    """Seconds UTC."""
+    seconds: float
+    """Until it was in the feed."""
+
+
 class Uploads:
     """Takes videos; one thread watches them in the order in which they came."""
 
@@ -91,6 +109,7 @@ class Uploads:
         self._room = threading.BoundedSemaphore(self.config.at_once)
         self._taking = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.latest: deque[Finished] = deque(maxlen=LATEST)
         (folder / "files").mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
@@ -204,7 +223,7 @@ class Uploads:
             if name is None:
                 watcher.close()
                 return
-            if self._served.parts is not parts:  # another run: other encoders
+            if _run(self._served.parts) is not _run(parts):  # other encoders
                 watcher.close()
                 watcher, parts = self._make(), self._served.parts
             upload = self._upload(name)
@@ -213,6 +232,7 @@ class Uploads:
 
     def _finish(self, watcher: Watcher, upload: Upload) -> None:
         """Watch, keep what came of it, and let the feed know."""
+        began = time.time()
         try:
             seen = watcher.watch(upload.row)
             done = replace(
@@ -225,6 +245,8 @@ class Uploads:
             done = replace(upload, status="failed", reason=why)
         self._served.engine.store.put_upload(done)
         self._served.refresh()
+        took = time.time() - began
+        self.latest.append(Finished(done.video_id, done.status, done.reason, began, took))
 
 
 class _Room:
@@ -239,6 +261,10 @@ class _Room:
 
     def __exit__(self, *_: object) -> None:
         self._room.release()
+
+
+def _run(parts: Parts | None) -> Run | None:
+    return parts.run if parts else None
 
 
 def _other(upload: Upload | None, sha256: str) -> bool:

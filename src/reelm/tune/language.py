@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reelm.config import Config
 from reelm.media.views import motion_pictures
 from reelm.tune import vision, wording
+from reelm.tune.batches import IGNORED, Batch, padded
 from reelm.tune.model import TOKENS, value_tokens
 from reelm.tune.optimise import Optimiser, Report, schedule
 from reelm.tune.rendered import OBJECTS, Rendered, sketched
@@ -22,7 +23,6 @@ from reelm.tune.vision import REVERSED, SOUND, normalise, see
 from reelm.world.clips import Clip, sample_clip
 from reelm.world.vocabulary import ATTRIBUTES
 
-IGNORED = -100
 ORDERS = ((0, 2, 4), (1, 3, 5))  # moments that may be shown as frames
 
 
@@ -45,15 +45,6 @@ class LanguageConfig(Config):
     """Peak step size of stage 2."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Token ids, the answer's tokens as targets (others IGNORED), and which ids are not padding."""
-
-    ids: Int[Tensor, "batch length"]
-    target: Int[Tensor, "batch length"]
-    real: Int[Tensor, "batch length"]
-
-
 class Writer:
     """Questions and answers as token ids, `<image>` repeated once per picture token."""
 
@@ -65,12 +56,13 @@ class Writer:
         """Right-padded; only answers are targets."""
         asked = [self._prompt(pair.question) for pair in pairs]
         said = [[*self._ids(pair.answer), self.tokenizer.eos_token_id] for pair in pairs]
-        rows = list(zip(asked, said, strict=True))
+        rows = [(q + a, [IGNORED] * len(q) + a) for q, a in zip(asked, said, strict=True)]
         return padded(rows, self.tokenizer.pad_token_id)
 
     def text_batch(self, lines: list[str]) -> Batch:
         """Right-padded; every token is a target."""
-        return padded([([], self._ids(line)) for line in lines], self.tokenizer.pad_token_id)
+        rows = [(ids, ids) for ids in map(self._ids, lines)]
+        return padded(rows, self.tokenizer.pad_token_id)
 
     def _prompt(self, question: str) -> list[int]:
         if question not in self.prompts:
@@ -80,20 +72,6 @@ class Writer:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def padded(rows: list[tuple[list[int], list[int]]], padding: int) -> Batch:
-    """Stack (not learned, learned) token lists."""
-    length = max(len(asked) + len(said) for asked, said in rows)
-    ids = torch.full((len(rows), length), padding)
-    target = torch.full((len(rows), length), IGNORED)
-    real = torch.zeros(len(rows), length, dtype=torch.long)
-    for row, (asked, said) in enumerate(rows):
-        end = len(asked) + len(said)
-        ids[row, :end] = torch.tensor(asked + said)
-        target[row, len(asked) : end] = torch.tensor(said)
-        real[row, :end] = 1
-    return Batch(ids, target, real)
 
 
 def answer_loss(

@@ -15,7 +15,7 @@ from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.batch_files import BatchConfig
 from reelm.data.tables import read_catalog, read_notes
 from reelm.engine import Decoder
-from reelm.errors import BadData, MediaError
+from reelm.errors import BadData, ConfigError, MediaError
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
 
@@ -300,3 +300,9 @@ def test_a_retry_that_is_killed_loses_no_answer(catalog, tmp_path):
 
     folder = annotate(catalog, Asked(), Attributes, again, tmp_path)
     assert asked == ["v05"] and not list(folder.glob("kept-*"))
+
+
+def test_texts_are_refused_and_nothing_is_written(catalog, backend, tmp_path):
+    with pytest.raises(ConfigError, match=r"annotate\.texts"):
+        out(catalog, backend, tmp_path, config=AnnotateConfig(texts=("title",)))
+    assert not (tmp_path / "batches").exists() and not (tmp_path / "notes").exists()

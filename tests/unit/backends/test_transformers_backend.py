@@ -182,7 +182,7 @@ def test_a_processor_that_needs_torchvision_is_named(folder, monkeypatch):
 
     monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", refuse)
     with pytest.raises(BackendError, match="torchvision"):
-        runtime.load_processor(str(folder))
+        runtime.load_reader(str(folder))
 
 
 def test_a_taught_model_says_what_it_sees_with_and_without_skipping(tmp_path):

@@ -37,8 +37,8 @@ def test_seeking_decodes_less(clip, monkeypatch):
     decoded = []
     timed = module._Reader._timed
     monkeypatch.setattr(module._Reader, "_timed", lambda s, f: decoded.append(f) or timed(s, f))
-    frames(path, 3)
-    assert len(decoded) < 13
+    sample(path, 3)
+    assert 0 < len(decoded) < 13
 
 
 def test_moments_in_one_group_of_frames_decode_it_once(clip, monkeypatch):
@@ -46,8 +46,8 @@ def test_moments_in_one_group_of_frames_decode_it_once(clip, monkeypatch):
     decoded = []
     timed = module._Reader._timed
     monkeypatch.setattr(module._Reader, "_timed", lambda s, f: decoded.append(f) or timed(s, f))
-    frames(path, 8)
-    assert len(decoded) <= 27
+    sample(path, 8)
+    assert 0 < len(decoded) <= 27
 
 
 def test_uneven_times_are_respected(clip):

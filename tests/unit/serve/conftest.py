@@ -89,6 +89,35 @@ def run(catalog) -> Run:
     return Run.of("item_knn", ItemKNN(ItemKNN.Config(), data), data)
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A real server, or a skip that says what is missing."""
+    pytest.importorskip("psycopg", reason="pip install 'reelm[postgres]'")
+    from postgres import Server, missing
+
+    why = missing()
+    if why:
+        pytest.skip(why)
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def url(postgres):
+    """The address of an empty store in PostgreSQL."""
+    with postgres.room() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request, tmp_path):
+    """The address of a store that is not there yet, of each kind."""
+    if request.param == "sqlite":
+        return tmp_path / "store.sqlite"
+    return request.getfixturevalue("url")
+
+
 @pytest.fixture
 def store():
     opened = Store()

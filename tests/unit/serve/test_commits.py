@@ -6,7 +6,7 @@ import time
 import pytest
 
 from reelm.serve.commits import Commits
-from reelm.serve.schema import connect
+from reelm.serve.database import Collision, Session, database
 
 
 class Wrong(Exception):
@@ -14,17 +14,20 @@ class Wrong(Exception):
 
 
 @pytest.fixture
-def db(tmp_path):
-    opened = connect(tmp_path / "db.sqlite")
-    opened.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
-    yield opened
-    opened.close()
+def opened(where):
+    """A database and a session with a table."""
+    kept = database(where)
+    db = kept.connect()
+    db.run("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+    yield kept, db
+    db.close()
+    kept.close()
 
 
 def insert(*numbers, then=None):
     def work(db):
         for number in numbers:
-            db.execute("INSERT INTO t VALUES (?)", (number,))
+            db.run("INSERT INTO t VALUES (?)", number)
         if then:
             raise then
         return len(numbers)
@@ -33,21 +36,26 @@ def insert(*numbers, then=None):
 
 
 def held(db):
-    return [row[0] for row in db.execute("SELECT n FROM t ORDER BY n")]
+    return [row[0] for row in db.rows("SELECT n FROM t ORDER BY n")]
 
 
-def test_a_job_that_fails_is_undone_and_said(db):
-    commits = Commits(db, threading.RLock())
+def test_a_job_that_fails_is_undone_and_said(opened):
+    commits = Commits(*opened)
     assert commits.do(insert(1, 2)) == 2
     with pytest.raises(Wrong):
         commits.do(insert(3, 4, then=Wrong()))
-    assert held(db) == [1, 2]
+    with pytest.raises(Collision):
+        commits.do(insert(5, 2))
+    assert held(opened[1]) == [1, 2]
 
 
-def test_jobs_that_wait_together_share_a_transaction(db):
-    lock, begun = threading.RLock(), []
-    commits, failed = Commits(db, lock), []
-    db.set_trace_callback(lambda text: begun.append(text) if text.startswith("BEGIN") else None)
+def test_jobs_that_wait_together_share_a_transaction(opened, monkeypatch):
+    commits, failed, begun = Commits(*opened), [], []
+    run = Session.run
+
+    def counted(self, statement, *values):
+        begun.extend([statement] if statement.startswith("BEGIN") else [])
+        return run(self, statement, *values)
 
     def work(number):
         try:
@@ -55,8 +63,9 @@ def test_jobs_that_wait_together_share_a_transaction(db):
         except Wrong:
             failed.append(number)
 
+    monkeypatch.setattr(Session, "run", counted)
     threads = [threading.Thread(target=work, args=(n,)) for n in range(20)]
-    with lock:
+    with commits.waiting():
         for thread in threads:
             thread.start()
         while len(commits._waiting) < 20:
@@ -65,4 +74,33 @@ def test_jobs_that_wait_together_share_a_transaction(db):
         thread.join()
     assert len(begun) == 1
     assert sorted(failed) == [0, 5, 10, 15]
-    assert held(db) == [n for n in range(20) if n % 5]
+    assert held(opened[1]) == [n for n in range(20) if n % 5]
+
+
+def test_one_that_waits_for_the_disk_makes_all_of_its_transaction_wait(tmp_path, monkeypatch):
+    kept = database(tmp_path / "s.sqlite")
+    db = kept.connect()
+    commits = Commits(kept, db)
+    how = lambda db: db.rows("PRAGMA synchronous")[0][0]  # noqa: E731
+    normal, full = 1, 2
+    assert [commits.do(how, synced=False), commits.do(how), commits.do(how, synced=False)] == [
+        normal, full, normal]  # fmt: skip
+    begun = threading.Event()
+    together = Commits._together
+
+    def slow(self):
+        begun.set()
+        while len(self._waiting) < 2:
+            time.sleep(0.001)
+        together(self)
+
+    monkeypatch.setattr(Commits, "_together", slow)
+    found: list[int] = []
+    first = threading.Thread(target=lambda: found.append(commits.do(how, synced=False)))
+    first.start()
+    begun.wait()
+    found.append(commits.do(how))
+    first.join()
+    assert found == [full, full]
+    db.close()
+    kept.close()

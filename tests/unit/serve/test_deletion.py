@@ -1,19 +1,21 @@
-"""A deleted user is in no table and in no byte of the files."""
+"""A deleted user is in no table and in no byte of the files; of PostgreSQL's, but for its log."""
 
 import random
 import sqlite3
+import threading
 
 import pytest
 
+from reelm.serve.database import Unavailable, database
 from reelm.serve.store import Feed, Impression, Store, StoredEvent
 
 SECRET = "person-8c1f"
 
 
-def filled(path):
+def filled(where, rounds=4):
     """Many users in between, so that the pages of the file were split and moved."""
-    store = Store(path)
-    for round_ in range(4):
+    store = Store(where)
+    for round_ in range(rounds):
         for number in range(60):
             user = SECRET if number % 3 == 0 else f"other-{number}"
             feed = Feed(f"f-{user}-{round_}-{number}", user, False)
@@ -27,6 +29,27 @@ def filled(path):
                 ]
             )
     return store
+
+
+def everything_in(where):
+    """Every value of every table of a PostgreSQL database, catalogues and statistics too."""
+    db = database(where).connect()
+    names = db.rows("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r'")
+    text = "".join(str(db.rows(f"SELECT * FROM {name}")) for (name,) in names)
+    db.close()
+    return text
+
+
+def left(server, where):
+    """Files of a server in which the user stands, once all that is in memory is written."""
+    db = database(where).connect()
+    db.run("CHECKPOINT")
+    db.close()
+    files = [path for path in server.data.rglob("*") if path.is_file()]
+    found = [
+        path.relative_to(server.data) for path in files if SECRET.encode() in path.read_bytes()
+    ]
+    return {path.parts[0] for path in found}
 
 
 def everything(path):
@@ -53,6 +76,45 @@ def test_nothing_is_left_of_a_deleted_user(tmp_path):
     store.close()
 
 
+def test_nothing_but_the_log_of_postgresql_is_left_of_a_deleted_user(postgres, url):
+    store = filled(url, 1)
+    others = len(store.events("other-1"))
+    db = database(url).connect()
+    db.run("ANALYZE")
+    db.close()
+    assert SECRET in everything_in(url)
+    assert left(postgres, url) == {"base", "pg_wal"}
+    removed = store.delete_user(SECRET)
+    assert removed == {"impressions": 240, "feeds": 20, "events": 180, "users": 1}
+    assert SECRET not in everything_in(url)
+    assert left(postgres, url) <= {"pg_wal"}
+    assert store.forgotten(SECRET) and not store.forgotten("other-1")
+    assert len(store.events("other-1")) == others
+    store.close()
+
+
+def test_a_transaction_that_still_sees_the_user_is_waited_for_and_said(postgres, url, monkeypatch):
+    """PostgreSQL keeps rows that an older transaction may read; rewriting would copy them."""
+    store, reader = Store(url), database(url).connect()
+    store.add_events([StoredEvent(f"e-{SECRET}", SECRET, "v", "like", 1.0)])
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert len(reader.rows("SELECT video_id FROM uploads")) == 0
+    monkeypatch.setattr("reelm.serve.postgres.WAIT_S", 0.2)
+    with pytest.raises(Unavailable, match=r"rows are deleted.*delete the user again"):
+        store.delete_user(SECRET)
+    assert store.events(SECRET) == []
+    monkeypatch.undo()
+    done = threading.Thread(target=store.delete_user, args=(SECRET,))
+    done.start()
+    done.join(0.3)
+    assert done.is_alive(), "the older transaction was not waited for"
+    reader.run("ROLLBACK")
+    reader.close()
+    done.join(20)
+    assert left(postgres, url) <= {"pg_wal"}
+    store.close()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_left_in_pages_that_were_split(tmp_path, seed):
     """Rows of many sizes: SQLite then leaves old copies of cells in pages, even with
@@ -73,8 +135,8 @@ def test_nothing_is_left_in_pages_that_were_split(tmp_path, seed):
     assert left == 0
 
 
-def test_a_user_may_come_back_as_a_stranger(tmp_path):
-    store = Store(tmp_path / "store.sqlite")
+def test_a_user_may_come_back_as_a_stranger(where):
+    store = Store(where)
     store.add_events([StoredEvent("e1", "u", "v1", "like", 1.0)])
     store.delete_user("u")
     assert store.delete_user("u")["events"] == 0, "deleting twice is no error"

@@ -68,4 +68,6 @@ def test_dense_holds_the_same():
     facets = world()
     held = facets.dense(np.array([0, 3]))
     assert held[0].sum() == 0
-    assert set(np.flatnonzero(held[1])) == set(facets.of(3).tolist())
+    assert held[1].sum() == len(facets.of(3)) == held.shape[1]
+    both = facets.dense(np.array([3, 4]))
+    assert (both[0] & both[1]).sum() == len(set(facets.of(3).tolist()) & set(facets.of(4).tolist()))

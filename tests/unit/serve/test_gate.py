@@ -8,22 +8,25 @@ from reelm.serve.gate import ServiceConfig, wanted
 from reelm.serve.keys import SCOPES, Keys
 from reelm.serve.service import create_app
 
-OPEN = {"/health/live", "/health/ready", "/docs"}
+OPEN = {"/health/live", "/health/ready", "/docs", "/operator"}
 NEEDS = {
     ("GET", "/v1/feed/{user}"): "feed",
     ("GET", "/v1/similar/{video}"): "feed",
     ("GET", "/v1/videos/{video}"): "feed",
     ("GET", "/media/{video}"): "feed",
     ("GET", "/api/recommend/{user}"): "feed",
+    ("POST", "/v1/session"): "feed",
     ("POST", "/v1/events"): "write",
     ("POST", "/v1/videos"): "write",
     ("POST", "/api/feedback"): "write",
     ("PUT", "/api/feedback"): "write",
+    ("PUT", "/v1/videos/{video}/notes/{prompt}"): "edit",
     ("GET", "/v1/users"): "admin",
     ("DELETE", "/v1/users/{user}"): "admin",
     ("POST", "/v1/admin/run"): "admin",
     ("POST", "/v1/admin/rollback"): "admin",
     ("GET", "/metrics"): "admin",
+    ("GET", "/v1/admin/overview"): "admin",
 }
 
 
@@ -51,7 +54,7 @@ def test_every_route_is_in_the_matrix(engine):
 @pytest.mark.parametrize("route", sorted(NEEDS), ids=" ".join)
 def test_the_matrix(engine, keys, route):
     method, path = route
-    path = path.replace("{user}", "u3").replace("{video}", "v020")
+    path = path.replace("{user}", "u3").replace("{video}", "v020").replace("{prompt}", "attributes")
     sent = {scope: keys.add(scope, [scope]) for scope in SCOPES}
     sent |= {"none": "", "wrong": sent["admin"][:-1]}
     with client_of(engine, keys) as client:
@@ -145,3 +148,35 @@ def test_other_sites_may_call_only_where_they_are_named(engine):
         with TestClient(app, base_url="http://127.0.0.1") as client:
             answered = client.options("/v1/feed/u3", headers=asks)
             assert answered.headers.get("access-control-allow-origin") == allowed
+
+
+def test_a_session_opens_media_and_nothing_else(engine, keys):
+    key = keys.add("page", ["feed", "write"])
+    with client_of(engine, keys) as client:
+        said = client.post("/v1/session", headers={"x-api-key": key})
+        assert said.json()["name"] == "page" and said.json()["scopes"] == ["feed", "write"]
+        cookie = said.headers["set-cookie"]
+        for word in ("HttpOnly", "SameSite=strict", "Path=/media/"):
+            assert word in cookie
+        assert key.rpartition("_")[2] not in cookie
+        value = cookie.partition("=")[2].partition(";")[0]
+        client.cookies.clear()
+        sent = {"cookie": f"reelm_media={value}"}
+        assert client.get("/media/v020", headers=sent).status_code == 200
+        for method, path in NEEDS:
+            if path != "/media/{video}":
+                filled = path.replace("{user}", "u3").replace("{video}", "v020")
+                assert client.request(method, filled, headers=sent).status_code == 401, path
+        keys.revoke(key.split("_")[1])
+        assert client.get("/media/v020", headers=sent).status_code == 401
+
+
+def test_a_session_needs_feed_and_asks_nothing_where_no_key_is_asked(engine, keys):
+    with client_of(engine, keys) as client:
+        key = keys.add("writer", ["write"])
+        answered = client.post("/v1/session", headers={"x-api-key": key})
+        assert answered.status_code == 403 and "set-cookie" not in answered.headers
+    with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
+        said = client.post("/v1/session")
+        assert said.json() == {"name": None, "scopes": list(SCOPES), "expires_at": None}
+        assert "set-cookie" not in said.headers

@@ -86,3 +86,20 @@ def test_the_commands(tmp_path):
     assert "valid" in run("list") and "phone app" in run("list")
     run("revoke", text.split("_")[1])
     assert "revoked" in run("list")
+
+
+def test_a_media_pass_ends_and_cannot_be_made_or_stretched(keys):
+    text, other = keys.add("page", ["feed"]), keys.add("other", ["feed"])
+    key = keys.check(text)
+    made = keys.media_pass(key, 2000)
+    assert keys.admitted(made, now=1999.0) == key
+    assert keys.admitted(made, now=2000.0) is None
+    id, until, signature = made.split(".")
+    stranger = keys.check(other).id
+    for wrong in (
+        "", ".", "..", "a.b.c", f"{id}.9999.{signature}", f"{stranger}.{until}.{signature}",
+        f"{id}.{until}.", f"{id}.{until}.é", f"{id}..{signature}", text,
+    ):  # fmt: skip
+        assert keys.admitted(wrong, now=1.0) is None, wrong
+    keys.revoke(id)
+    assert keys.admitted(made, now=1.0) is None

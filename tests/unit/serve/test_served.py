@@ -9,8 +9,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
 from reelm import files
+from reelm.cli import app
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig
 from reelm.errors import BadData, ConfigError
@@ -18,8 +20,8 @@ from reelm.models.item_knn import ItemKNN
 from reelm.models.popularity import Popularity
 from reelm.runs import Run, save
 from reelm.serve.served import Served, UnknownRun
-from reelm.serve.server import open_served, running
-from reelm.serve.store import StoredEvent
+from reelm.serve.server import open_served, open_uploads, running, store_of
+from reelm.serve.store import Store, StoredEvent
 from reelm.sources import Sources
 
 from .conftest import events, videos
@@ -44,6 +46,26 @@ def work(tmp_path):
         time.sleep(0.02)
     (tmp_path / "runs" / "half").mkdir()
     return tmp_path
+
+
+def test_the_command_opens_the_store_that_is_named(work, where, monkeypatch):
+    seen = []
+
+    def serve(served, *_):
+        served.engine.store.add_events([StoredEvent("e1", "u3", "v020", "like", 1.0)])
+        uploads = open_uploads(served)
+        seen.append((served.engine.store.address, uploads and uploads.folder))
+        served.engine.store.close()
+
+    monkeypatch.setattr("reelm.serve.server.serve", serve)
+    command = ["serve", str(work / "runs" / "b"), "--set", f"serve.store={where}"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    store, default = Store(where), store_of(work / "runs" / "b")
+    assert len(store.events("u3")) == 1
+    assert seen == [(store.address, (store.folder or default.parent) / "uploads")]
+    store.close()
+    assert not default.exists()
 
 
 @pytest.fixture(autouse=True)

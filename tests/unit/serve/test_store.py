@@ -1,13 +1,20 @@
-import sqlite3
 import threading
 
 import pytest
 
 from reelm.errors import BadData
+from reelm.serve.database import Collision, database
 from reelm.serve.schema import VERSION
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Store, StoredEvent, Upload
 
 FEED = Feed("f1", "u1", False)
+
+
+@pytest.fixture
+def store(where):
+    opened = Store(where)
+    yield opened
+    opened.close()
 
 
 def watch(number, user="u1", portion=0.5):
@@ -30,38 +37,87 @@ def test_events_of_others_are_not_mine(store):
 def test_a_feed_cannot_show_a_video_twice(store):
     store.add_feed(FEED)
     store.add_impressions(FEED, [Impression(0, "v1", "model", 1.0, "Why.")])
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Collision):
         store.add_impressions(
             FEED, [Impression(1, "v2", "new", 1.0, ""), Impression(2, "v1", "new", 1.0, "")]
         )
     assert [i.video_id for i in store.impressions("f1")] == ["v1"], "half a page was kept"
 
 
-def test_everything_is_there_after_opening_again(tmp_path):
-    path = tmp_path / "deep" / "store.sqlite"
-    shown = Impression(0, "v1", "model", 0.25, "Why.", {"colour": "red"}, ("v7", "v9"))
-    first = Store(path)
+def test_a_folder_is_made(tmp_path):
+    Store(tmp_path / "deep" / "store.sqlite").close()
+    assert (tmp_path / "deep" / "store.sqlite").is_file()
+
+
+def test_everything_is_there_after_opening_again(where):
+    why = ("Why? 100 % ¿", {"colour": "rød\n"}, ("v7", "v9"), "run-1", 0.125)
+    shown = Impression(0, "v1", "model", 0.25, *why)
+    first = Store(where)
     first.add_feed(FEED)
     first.add_impressions(FEED, [shown])
     first.add_events([watch(4)])
     first.close()
-    second = Store(path)
+    second = Store(where)
     assert second.feed("f1") == FEED
     assert second.impressions("f1") == [shown]
+    assert second.events("u1") == [watch(4)]
     assert second.seen("u1") == {"v1", "v4"}
     assert second.version() == VERSION
     assert second.counts() == {"users": 1, "events": 1, "feeds": 1, "impressions": 1, "uploads": 0}
     second.close()
 
 
-def test_a_newer_store_is_refused(tmp_path):
-    path = tmp_path / "store.sqlite"
-    Store(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO schema_version VALUES (?, 0)", (VERSION + 1,))
+def test_a_closed_store_says_so_or_fails(where):
+    store = Store(where)
+    store.add_events([watch(1)])
+    store.close()
+    with pytest.raises(Exception, match="closed"):
+        store.add_events([watch(2)])
+    with pytest.raises(Exception, match="closed"):
+        store.events("u1")
+
+
+def test_events_of_one_moment_come_in_one_order(store):
+    """In the order of their ids as bytes, whatever the language of the server."""
+    ids = ["a", "B", "é", "Z", "_", "b"]
+    store.add_events([StoredEvent(id, "u1", "v", "like", 1.0) for id in ids])
+    assert [e.event_id for e in store.events("u1")] == sorted(ids)
+
+
+def test_an_upload_is_replaced_by_what_became_of_it(store):
+    queued = Upload("v1", "ab12", "queued", "", {"title": "A 'cat' ? 100 %", "ok": True})
+    store.put_upload(queued)
+    ready = Upload("v1", "ab12", "ready", "no sound", queued.row, {"a": 1}, {}, {"m": [0.5]})
+    store.put_upload(ready)
+    assert store.uploads() == [ready] == [store.upload("ab12")] == [store.upload("v1")]
+    with pytest.raises(Collision):
+        store.put_upload(Upload("v2", "ab12", "queued"))
+
+
+def test_pages_of_a_deleted_feed_are_not_kept(store):
+    store.add_feed(FEED)
+    store.delete_user("u1")
+    assert not store.add_impressions(FEED, [Impression(0, "v1", "model", 1.0, "Why.")])
+    assert store.feed("f1") is None and store.impressions("f1") == []
+
+
+def test_a_newer_store_is_refused(where):
+    Store(where).close()
+    other = database(where)
+    db = other.connect()
+    db.run("INSERT INTO schema_version VALUES (?, 0)", VERSION + 1)
     db.close()
     with pytest.raises(BadData, match="newer reelm"):
-        Store(path)
+        Store(where)
+
+
+def test_something_else_is_refused(where):
+    other = database(where)
+    db = other.connect()
+    db.run("CREATE TABLE users (name TEXT)")
+    db.close()
+    with pytest.raises(BadData, match=r"not a store.*already exists.*serve\.store"):
+        Store(where)
 
 
 def test_another_file_is_refused(tmp_path):

@@ -57,10 +57,11 @@ def test_less_like_this_shows_fewer_alike(engine):
 
 def test_less_like_this_is_heard_where_the_model_chooses(engine):
     past, row = engine.past("u3"), engine.videos.row
-    scores = engine._picker.everything(past)
+    pool = engine._everything.pools(past, np.zeros(0, np.int64)).model
+    scores = pool.scores
     unwanted = row[video(33)]
     more = replace(past, unwanted=(unwanted,))
-    heard, plain = (engine._picker.by_model(scores, p) for p in (more, past))
+    heard, plain = (engine._picker.by_model(pool, p) for p in (more, past))
     change = np.where(np.isfinite(scores), heard, 0) - np.where(np.isfinite(scores), plain, 0)
     alike = [
         n for n in range(10, WATCHED) if kind(n) == kind(33) and np.isfinite(scores[row[video(n)]])
@@ -116,3 +117,15 @@ def test_reasons_cite_only_notes_and_events_that_exist(engine):
                     assert value in said[field] if field == "hashtag" else value == said[field]
                     cited += 1
     assert cited > 20
+
+
+def test_less_like_this_can_be_taken_back(engine):
+    says(engine, "s", ("less_like_this", video(20), None), ("less_like_this", video(21), None))
+    assert len(engine.past("s").unwanted) == 2
+    says(engine, "s2", ("skip", video(20), None))
+    events = [("less_like_this", video(20), None), ("undo_less_like_this", video(20), None)]
+    says(engine, "w", ("watch", video(21), None), ("like", video(20), None), *events)
+    past = engine.past("w")
+    assert not past.unwanted and engine.videos.row[video(20)] in past.rows
+    says(engine, "x", ("like", video(20), None), ("skip", video(20), None), *events)
+    assert not engine.past("x").rows, "a skip of before still stands"

@@ -23,8 +23,10 @@ class Inputs:
     """
 
     def __init__(self, processor: Any) -> None:
+        """`processor`: of a checkpoint that sees, or the tokenizer of one that only reads."""
         self._processor = processor
-        self.tokenizer = processor.tokenizer
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self._sees = hasattr(processor, "image_processor")
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -69,11 +71,20 @@ class Inputs:
         return self._lengths[layout]
 
     def text(self, request: Request) -> str:
-        """The request as one turn of the chat template, pictures as placeholders."""
+        """The request as one turn of the chat template, pictures as placeholders.
+
+        Raises:
+            ValueError: it has pictures, and the model sees none.
+        """
+        if not self._sees:
+            return self._template("".join(_read(part) for part in request.parts))
         content = [
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
             for part in request.parts
         ]
+        return self._template(content)
+
+    def _template(self, content: Any) -> str:
         return self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
@@ -86,9 +97,10 @@ class Inputs:
         texts = [self.text(request) for request in requests]
         shown = [[_image(picture) for picture in request.pictures] for request in requests]
         begin = self.tokenizer.bos_token
+        seen = {"images": shown if any(shown) else None} if self._sees else {}
         out = self._processor(
             text=texts,
-            images=shown if any(shown) else None,
+            **seen,
             padding=True,
             return_tensors="pt",
             add_special_tokens=not (begin and texts[0].startswith(begin)),
@@ -148,6 +160,12 @@ class Inputs:
             "input_ids": torch.tensor([[self.pad] * (width - len(r)) + list(r) for r in rows]),
             "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
         }
+
+
+def _read(part: str | Picture) -> str:
+    if not isinstance(part, str):
+        raise ValueError("the request has pictures, and this model reads texts alone")
+    return part
 
 
 def _image(picture: Picture) -> Any:

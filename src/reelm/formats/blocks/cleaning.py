@@ -150,6 +150,30 @@ def users(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = No
     return Cleaned(good.select("user_id", pl.all().exclude("user_id", ROW)), bad, told)
 
 
+def comments(frame: pl.DataFrame, path: Path, known: pl.Series) -> Cleaned:
+    """Rows of a table of comments as `video_id`, `text` and, where it has them, `likes`.
+
+    Args:
+        known: ids of videos; comments on others are set aside.
+
+    Raises:
+        BadData: no column can be taken for the video or for the text.
+    """
+    names = frame.drop(ROW).columns
+    found = columns.find(names, columns.COMMENTS, {}, ("video_id", "text"), path)
+    take = {role: frame[column] for role, column in found.items()}
+    raw = pl.DataFrame(
+        {ROW: frame[ROW], "video_id": identifier(take["video_id"]), "text": text(take["text"], 0)}
+    )
+    if "likes" in take:
+        raw = raw.with_columns(number(take["likes"], 0).alias("likes"))
+    strange = pl.when(~pl.lit(raw["video_id"].is_in(known.implode()))).then(pl.lit("no such video"))
+    wrong = [_unless(raw, "video_id", "no video id"), _unless(raw, "text", "no text"), strange]
+    good, bad = _parted(raw, wrong, path, "comments", "video_id")
+    told = {f"comments.{role}": f"{column} of {path.name}" for role, column in found.items()}
+    return Cleaned(good.drop(ROW), bad, told)
+
+
 def _words(take: Mapping[str, pl.Series], rows: int) -> pl.Series:
     """What happened: the log's own word, or what its columns tell."""
     if "event" in take:

@@ -38,6 +38,13 @@ ITEMS = {
 }  # fmt: skip
 """Roles in a table of videos."""
 
+COMMENTS = {
+    "video_id": LOG["video_id"],
+    "text": ["text", "comment", "content", "body", "commenttext"],
+    "likes": ["likes", "likecount", "upvotes", "diggcount"],
+}
+"""Roles in a table of comments."""
+
 USERS = {"user_id": LOG["user_id"]}
 """Roles in a table of users; other columns stay as they are."""
 

@@ -1,11 +1,25 @@
-// Speaks to the service. Events wait in an outbox until the service has them; ids make resending
-// harmless.
+// Speaks to the service, with a key where it asks for one. Events wait in an outbox until the
+// service has them; ids make resending harmless.
+
+import { key, wanted } from "./keys.js";
 
 const OUTBOX = "reelm.outbox";
 const BATCH = 200;
 
-async function ask(path, options) {
-  const answer = await fetch(path, options);
+const signed = (options = {}) => ({
+  ...options,
+  headers: { ...options.headers, ...(key() && { "x-api-key": key() }) },
+});
+
+export async function ask(path, options) {
+  let sent = key();
+  let answer = await fetch(path, signed(options));
+  while (answer.status === 401) {
+    // another request may have got a new key in the meantime
+    if (sent === key()) await wanted();
+    sent = key();
+    answer = await fetch(path, signed(options));
+  }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const error = new Error(body.error ?? `the service answered ${answer.status}`);
@@ -72,8 +86,13 @@ export class Outbox {
   hand() {
     const batch = this.waiting.slice(0, BATCH);
     if (!batch.length) return;
-    const body = new Blob([JSON.stringify({ events: batch })], { type: "application/json" });
-    navigator.sendBeacon("/v1/events", body); // still in the outbox: resent later, stored once
+    const options = {
+      method: "POST",
+      keepalive: true, // outlives the page, and unlike a beacon it can carry the key
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ events: batch }),
+    };
+    fetch("/v1/events", signed(options)).catch(() => {}); // still in the outbox: stored once
   }
 
   drop(batch) {

@@ -28,7 +28,8 @@ export class Clip {
     part("h3").id = `title-${crypto.randomUUID()}`;
     element.setAttribute("aria-labelledby", part("h3").id);
     element.dataset.item = item.item_id;
-    part(".by").textContent = item.creator ? `@${item.creator}` : "";
+    part(".by").hidden = !item.creator;
+    part(".by span").textContent = item.creator ? `@${item.creator}` : "";
     for (const tag of item.hashtags) part(".tags").append(text("span", tag));
     part(".reason").dataset.source = item.source;
     part(".reason span").textContent = item.reason;

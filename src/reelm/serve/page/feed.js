@@ -27,6 +27,7 @@ export class Feed {
     this.ended = false;
     this.asking = null;
     this.wished = false;
+    this.blocked = new Set(); // creators
     this.turn += 1; // answers to what was asked before are no longer wanted
   }
 
@@ -68,6 +69,7 @@ export class Feed {
     this.cursor = page.next_cursor;
     for (const item of page.items) {
       const clip = new Clip(item, this.clips.length, this.handlers);
+      clip.element.hidden = this.blocked.has(item.creator); // blocked while the page was on its way
       this.clips.push(clip);
       this.root.append(clip.element);
       this.watcher.observe(clip.element);
@@ -78,6 +80,7 @@ export class Feed {
         "Start over", () => this.open(this.user, true));
     }
     if (this.index < 0 && this.clips.length) this.enter(0);
+    this.handlers.appended();
     this.window();
     if (this.wished) this.step(1); // asked for while the page was on its way
   }
@@ -118,21 +121,43 @@ export class Feed {
     if (inside) this.current.element.focus({ preventScroll: true });
     this.window();
     this.handlers.entered(this.current);
-    if (index >= this.clips.length - AHEAD) this.more();
+    this.ahead();
+  }
+
+  // Ask for more where few clips are left to see.
+  ahead() {
+    const left = this.clips.slice(this.index + 1).filter((clip) => !clip.element.hidden).length;
+    if (left < AHEAD) this.more();
+  }
+
+  // Clips below the current one that are no longer wanted, and wanted again.
+  hide(creator) {
+    for (const clip of this.clips.slice(this.index + 1)) {
+      if (clip.item.creator === creator) clip.element.hidden = true;
+    }
+    this.window();
+    this.ahead();
+  }
+
+  unhide(creator) {
+    for (const clip of this.clips) if (clip.item.creator === creator) clip.element.hidden = false;
+    this.current?.element.scrollIntoView({ behavior: "instant", block: "start" });
+    this.window();
   }
 
   // Only clips near the current one hold a video; a long feed stays light.
   window() {
     this.clips.forEach((clip, place) => {
-      if (Math.abs(place - this.index) <= NEAR) clip.load();
+      if (Math.abs(place - this.index) <= NEAR && !clip.element.hidden) clip.load();
       else clip.unload();
     });
   }
 
   step(by) {
-    const places = [...this.root.children];
-    this.wished = by > 0 && this.index + by >= places.length && this.asking !== null;
-    const target = places[Math.max(0, Math.min(places.length - 1, this.index + by))];
+    const places = [...this.root.children].filter((place) => !place.hidden);
+    const to = places.indexOf(this.current?.element) + by;
+    this.wished = by > 0 && to >= places.length && this.asking !== null;
+    const target = places[Math.max(0, Math.min(places.length - 1, to))];
     target?.scrollIntoView({ behavior: this.autoplay ? "smooth" : "auto", block: "start" });
   }
 

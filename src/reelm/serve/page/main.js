@@ -1,10 +1,12 @@
 // Wires the page: who is watching, the feed, the panels, keys and sound.
 
 import { Outbox, newId, users } from "./api.js";
+import { begin } from "./keys.js";
 import { text } from "./clip.js";
 import { Feed } from "./feed.js";
 import { Glow } from "./glow.js";
 import { Why } from "./why.js";
+import { Wishes } from "./wishes.js";
 
 const USER = "reelm.user";
 const LINES = 6;
@@ -21,8 +23,10 @@ const feed = new Feed(part("feed"), outbox, {
     if (type !== "watch") outbox.flush();
   },
   act: (name, clip) => actions[name]?.(clip),
+  appended: () => wishes.show(),
   entered: (clip) => {
     why.show(clip.item);
+    wishes.show(clip);
     glow.follow(clip.video);
   },
   silenced: () => {
@@ -31,11 +35,20 @@ const feed = new Feed(part("feed"), outbox, {
   },
 });
 
+const wishes = new Wishes(feed, {
+  send: (event) => {
+    outbox.add({ ...event, user_id: feed.user, feed_id: feed.feedId });
+    outbox.flush();
+  },
+  toast: (words, undo) => toast(words, undo),
+});
+
 const actions = {
+  follow: (clip) => wishes.follow(clip),
   like: (clip) => clip.like(),
   skip: (clip) => {
     clip.skip();
-    toast("Noted: less like this");
+    toast("Noted: not for you");
     setTimeout(() => feed.current === clip && feed.step(1), 350);
   },
   share: (clip) => share(clip),
@@ -52,6 +65,9 @@ const keys = {
   l: () => feed.current?.like(),
   x: () => feed.current && actions.skip(feed.current),
   s: () => feed.current && share(feed.current),
+  f: () => feed.current && wishes.follow(feed.current),
+  d: () => feed.current && wishes.less(feed.current),
+  b: () => feed.current && wishes.block(feed.current),
   w: () => open("why", !part("why").classList.contains("open")),
   Escape: () => ["why", "who"].forEach((name) => open(name, false)),
 };
@@ -89,11 +105,16 @@ function open(name, on) {
 }
 
 let fading = 0;
-function toast(words) {
-  part("toast").textContent = words;
+function toast(words, undo) {
+  part("toast").firstElementChild.textContent = words;
+  part("undo").hidden = !undo;
+  part("undo").onclick = () => {
+    part("toast").classList.remove("on");
+    undo();
+  };
   part("toast").classList.add("on");
   clearTimeout(fading);
-  fading = setTimeout(() => part("toast").classList.remove("on"), 1800);
+  fading = setTimeout(() => part("toast").classList.remove("on"), undo ? 6000 : 1800);
 }
 
 // The last few things that were sent, in plain sight.
@@ -101,7 +122,7 @@ function told(event) {
   const clip = feed.clips.find((one) => one.item.item_id === event.item_id);
   const did = event.type === "watch" ? `${Math.round(100 * event.portion)} % seen` : event.type;
   const line = document.createElement("li");
-  line.append(text("b", did), text("span", clip?.item.title || event.item_id));
+  line.append(text("b", did.replaceAll("_", " ")), text("span", clip?.item.title || event.item_id || `@${event.creator}`));
   part("sent").querySelector(".empty")?.remove();
   part("sent").prepend(line);
   while (part("sent").children.length > LINES) part("sent").lastElementChild.remove();
@@ -115,6 +136,7 @@ async function watchAs(user) {
     button.setAttribute("aria-current", button.textContent === user);
   }
   open("who", false);
+  wishes.reset();
   await feed.open(user);
 }
 
@@ -132,7 +154,7 @@ async function offerUsers() {
 }
 
 addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, textarea");
+  const typing = event.target.closest?.("input, textarea, dialog");
   const pressing = event.key === " " && event.target.closest?.("button");
   if (event.ctrlKey || event.metaKey || event.altKey || pressing) return;
   if (typing && event.key !== "Escape") return;
@@ -167,10 +189,12 @@ part("switch").addEventListener("submit", (event) => {
 });
 part("stranger").addEventListener("click", () => watchAs(`guest-${newId().slice(0, 6)}`));
 part("sound").addEventListener("click", () => sound(!feed.sound));
+part("less").addEventListener("click", () => feed.current && wishes.less(feed.current));
+part("block").addEventListener("click", () => feed.current && wishes.block(feed.current));
 part("open-who").addEventListener("click", () => open("who", true));
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => open(button.dataset.close, false));
 }
 
 const asked = new URLSearchParams(location.search).get("user");
-offerUsers().then(() => watchAs(asked || localStorage.getItem(USER) || `guest-${newId().slice(0, 6)}`));
+begin().then(offerUsers).then(() => watchAs(asked || localStorage.getItem(USER) || `guest-${newId().slice(0, 6)}`));

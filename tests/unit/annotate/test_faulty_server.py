@@ -1,0 +1,133 @@
+"""A server that fails in a quarter of its tries: each item ends as answer or typed failure."""
+
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reelm import annotate as verb
+from reelm.annotate import AnnotateConfig, annotate, asking
+from reelm.backends.base import KINDS, Failure
+from reelm.backends.blocks import http
+from reelm.backends.fake import Fake
+from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
+from reelm.data.tables import Catalog, read_notes
+from reelm.engine import Decoder
+from reelm.prompts.attributes import Attributes
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+import faulty_server
+
+SHARES = {"500": 0.10, "hang": 0.03, "cut": 0.06, "malformed": 0.06}
+
+
+class Decoded(Decoder):
+    """In place of the decoder: grey frames, each file of its own shade."""
+
+    def __init__(self, work, moments, config):
+        self.moments = moments
+
+    def __exit__(self, *_):
+        pass
+
+    def __call__(self, wanted):
+        return [
+            (np.full((self.moments, 8, 8, 3), int(v.sha256, 16), np.uint8), np.zeros(0, np.float32))
+            for v in wanted
+        ]
+
+
+@pytest.fixture
+def catalog(tmp_path, monkeypatch) -> Catalog:
+    """120 videos."""
+    monkeypatch.setattr(verb, "Decoder", Decoded)
+    names = [f"v{n:03d}" for n in range(120)]
+    columns = {
+        "video_id": names,
+        "path": [f"/nowhere/{name}.mp4" for name in names],
+        "sha256": [f"{2 * n:064x}" for n in range(120)],
+    }
+    return Catalog(tmp_path / "catalog", pl.DataFrame(columns), pl.DataFrame())
+
+
+@pytest.fixture
+def asked(catalog, tmp_path, monkeypatch):
+    """A function that annotates against a server with faults; notes and what the server saw."""
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def ask(name, **faults):
+        server = faulty_server.Faulty(**faults)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        config = OpenAIHTTPConfig(
+            model="m", base_url=url, timeout_s=0.4, image_format="png", structured="json_schema"
+        )
+        backend = OpenAIHTTP(config)
+        try:
+            config = AnnotateConfig(part=40, patience_s=20)
+            notes = read_notes(annotate(catalog, backend, Attributes, config, tmp_path / name))
+        finally:
+            server.ended.set()
+            backend.close()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        return notes, server.seen
+
+    return ask
+
+
+def test_every_item_ends_as_the_right_answer_or_as_a_typed_failure(asked):
+    calm, _ = asked("calm", shares={}, stubborn=0.0)
+    assert calm["answer"].null_count() == 0
+    notes, seen = asked("wild", shares=SHARES, stubborn=0.05, outage=(60, 0.3))
+    assert notes["video_id"].to_list() == calm["video_id"].to_list()
+    failed = notes.filter(pl.col("answer").is_null())
+    assert 0 < len(failed) < 20 and set(failed["error_kind"]) <= set(KINDS)
+    assert failed["error"].null_count() == 0
+    said = notes.filter(pl.col("answer").is_not_null()).join(calm, on="video_id", suffix="_calm")
+    assert (said["answer"] == said["answer_calm"]).all()
+    assert {fault for _, fault in seen} == {"", "silent", *SHARES}
+    assert len(seen) < 120 + 100 + 120, "retries keep to their budget"
+
+
+def test_a_request_that_never_comes_through_does_not_close_the_way(catalog, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    bad = {f"v{n:03d}" for n in range(20, 30)}
+
+    class Picky(Fake):
+        def answer(self, requests):
+            said = super().answer(requests)
+            return [Failure("http_500", "no") if r.key in bad else a
+                    for r, a in zip(requests, said, strict=True)]  # fmt: skip
+
+    config = AnnotateConfig(part=40, patience_s=5)
+    notes = read_notes(annotate(catalog, Picky(), Attributes, config, tmp_path))
+    assert set(notes.filter(pl.col("answer").is_null())["video_id"]) == bad
+
+
+def test_the_lost_take_turns_where_nothing_came_through(catalog, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+
+    class Restarted(Fake):
+        left = 40 + 3
+
+        def answer(self, requests):
+            said = super().answer(requests)
+            gone = min(self.left, len(said))
+            self.left -= gone
+            lost = [n < gone or r.key == "v000" for n, r in enumerate(requests)]
+            return [Failure("timeout", "5 s") if x else a for x, a in zip(lost, said, strict=True)]
+
+    config = AnnotateConfig(part=40, patience_s=5)
+    notes = read_notes(annotate(catalog, Restarted(), Attributes, config, tmp_path))
+    assert notes.filter(pl.col("answer").is_null())["video_id"].to_list() == ["v000"]
+    calm = read_notes(annotate(catalog, Fake(), Attributes, config, tmp_path / "calm"))
+    both = notes.filter(pl.col("answer").is_not_null()).join(calm, on="video_id")
+    assert (both["answer"] == both["answer_right"]).all(), "answers keep their places"
