@@ -3,7 +3,7 @@
 Heavy modules are imported where they are used, so that `--help` stays quick.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,22 @@ def sibling(plural: str, name: str, raw: dict[str, Any], section: str) -> Any:
     return kind(config.section(kind.Config, raw, section))  # pyright: ignore[reportFunctionMemberAccess]
 
 
-def maker(name: str, raw: dict[str, Any]) -> Any:
-    """How to make the backend called `name` from section [backend]."""
+def maker(name: str, raw: dict[str, Any], about: str = "video") -> Any:
+    """How to make the backend called `name` from section [backend]; of users `tallies` too, which
+    is there at once.
+
+    Raises:
+        ConfigError: videos are to be watched by what only counts.
+    """
+    if name == "tallies":
+        from reelm.tallies import Tallies
+
+        if about != "user":
+            raise ConfigError(
+                "--backend tallies: it counts notes about users and cannot watch videos. Take it "
+                "with --prompt user_profile or preference_edges."
+            )
+        return Tallies()
     from reelm import backends, config
     from reelm.backends.base import Maker
 
@@ -54,6 +68,33 @@ def catalog(folder: Path | None, work: Path) -> Any:
     return read_catalog(folder or files.latest(work / "catalog"))
 
 
+def notes(work: Path) -> Path:
+    """The newest notes about videos.
+
+    Raises:
+        BadData: there are none.
+    """
+    from reelm import files
+
+    return files.latest(work / "notes", keep=lambda facts: not _about_users(facts))
+
+
+def about_videos(folders: Sequence[Path]) -> None:
+    """
+    Raises:
+        ConfigError: some of these notes are about users.
+    """
+    from reelm import files
+
+    strange = [str(folder) for folder in folders if _about_users(files.manifest(folder))]
+    if strange:
+        raise ConfigError(
+            f"--notes {strange[0]}: notes about users, where notes about videos are read. Give "
+            "preference edges with --edges, and profiles with --profiles once they are encoded; "
+            "`reelm provenance` shows a single one."
+        )
+
+
 def sources(
     raw: dict[str, Any],
     catalog: Path | None,
@@ -61,10 +102,15 @@ def sources(
     work: Path,
     notes: tuple[Path, ...] = (),
 ) -> Any:
-    """Folders and rules that a dataset and its split are made of."""
+    """Folders and rules that a dataset and its split are made of.
+
+    Raises:
+        ConfigError: some of the notes are about users.
+    """
     from reelm import files
     from reelm.sources import Sources
 
+    about_videos(notes)
     return Sources(
         catalog=catalog or files.latest(work / "catalog"),
         features={k: Path(v) for k, v in pairs(features or [], "--features").items()},
@@ -85,3 +131,8 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
         if not left or not right:
             raise ConfigError(f"{option} {text}: write it as name=value")
     return {left: right for left, _, right in parts}
+
+
+def _about_users(facts: Mapping[str, Any]) -> bool:
+    """Whether a notes folder with this manifest is about users."""
+    return facts.get("settings", {}).get("about") == "user"

@@ -17,6 +17,7 @@ from reelm import files
 from reelm.backends.base import Answer, Failure, Request
 from reelm.backends.blocks.chat import ChatConfig, body, content, read
 from reelm.backends.blocks.schema import tidy
+from reelm.config import Config
 from reelm.errors import BadData
 
 URL = "/v1/chat/completions"
@@ -24,8 +25,8 @@ ENDED = {"batch_expired": "timeout", "batch_cancelled": "connection"}
 """Kinds of failure of requests that the batch ended before; they may be asked again."""
 
 
-class BatchConfig(ChatConfig):
-    """How batch files are written."""
+class BatchConfig(Config):
+    """Section [batch]: how large batch files may become."""
 
     most_bytes: PositiveInt = 200_000_000
     """Size of a file; OpenAI takes 200 MB."""
@@ -56,11 +57,14 @@ class Results:
     unreadable (lines that are no result)."""
 
 
-def write(requests: Iterable[tuple[str, Request]], config: BatchConfig, folder: Path) -> Written:
+def write(
+    requests: Iterable[tuple[str, Request]], chat: ChatConfig, config: BatchConfig, folder: Path
+) -> Written:
     """Write requests as `batch-00000.jsonl` and so on. Only one request is held in memory.
 
     Args:
         requests: each with its custom_id, by which its answer will be known.
+        chat: what their bodies are made by.
 
     Raises:
         BadData: a custom_id comes twice, or the folder holds batch files already.
@@ -72,7 +76,7 @@ def write(requests: Iterable[tuple[str, Request]], config: BatchConfig, folder: 
     paths: list[Path] = []
     rows = 0
     try:
-        for lines in _files(_lines(requests, config, failed), config):
+        for lines in _files(_lines(requests, chat, config, failed), config):
             path = folder / f"batch-{len(paths):05d}.jsonl"
             with files.atomic(path) as tmp, tmp.open("wb") as file:
                 for line in lines:
@@ -93,20 +97,12 @@ def read_results(paths: Sequence[Path], requests: Mapping[str, Request]) -> Resu
     about one request an answer beats a failure.
 
     Raises:
-        BadData: a file cannot be read.
+        BadData: a file cannot be read, or holds lines and none about these requests.
     """
     found: dict[str, Answer | Failure] = {}
     counts: Counter[str] = Counter()
-    for line in _read_lines(paths):
-        name, told = _told(line)
-        if name is None:
-            counts["unreadable"] += 1
-        elif name not in requests:
-            counts["unknown"] += 1
-        else:
-            outcome = _outcome(told, requests[name])
-            counts["duplicate"] += name in found
-            found[name] = min(found.get(name, outcome), outcome, key=_rank)
+    for path in paths:
+        counts += _read(path, requests, found)
     for name in requests:
         if name not in found:
             counts["missing"] += 1
@@ -119,16 +115,19 @@ def read_results(paths: Sequence[Path], requests: Mapping[str, Request]) -> Resu
 
 
 def _lines(
-    requests: Iterable[tuple[str, Request]], config: BatchConfig, failed: dict[str, Failure]
+    requests: Iterable[tuple[str, Request]],
+    chat: ChatConfig,
+    config: BatchConfig,
+    failed: dict[str, Failure],
 ) -> Iterator[bytes]:
     """A line per request; those too long for any file go into `failed`."""
-    dialect = "json_schema" if config.structured == "auto" else config.structured
+    dialect = "json_schema" if chat.structured == "auto" else chat.structured
     seen: set[str] = set()
     for name, request in requests:
         if name in seen:
             raise BadData(f"batch: the custom_id {name!r} comes twice; answers could not be told.")
         seen.add(name)
-        told = body(request, content(request, config), config, dialect)
+        told = body(request, content(request, chat), chat, dialect)
         line = {"custom_id": name, "method": "POST", "url": URL, "body": told}
         text = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         if len(text) > config.most_bytes:
@@ -156,13 +155,37 @@ def _files(lines: Iterator[bytes], config: BatchConfig) -> Iterator[Iterator[byt
         yield file()
 
 
-def _read_lines(paths: Sequence[Path]) -> Iterator[bytes]:
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                yield from (line for line in file if line.strip())
-        except OSError as error:
-            raise BadData(f"{path}: cannot be read as a file of results: {error}") from error
+def _read(
+    path: Path, requests: Mapping[str, Request], found: dict[str, Answer | Failure]
+) -> Counter[str]:
+    """Add to `found` what a file says; counts of lines that are duplicate, unknown, unreadable."""
+    counts: Counter[str] = Counter()
+    own = 0
+    for line in _read_lines(path):
+        name, told = _told(line)
+        if name is None:
+            counts["unreadable"] += 1
+        elif name not in requests:
+            counts["unknown"] += 1
+        else:
+            own += 1
+            outcome = _outcome(told, requests[name])
+            counts["duplicate"] += name in found
+            found[name] = min(found.get(name, outcome), outcome, key=_rank)
+    if counts and not own:
+        raise BadData(
+            f"{path}: none of its {counts.total()} lines is about a request of this batch. "
+            "Name the results of the files that lie in the batch's own folder."
+        )
+    return counts
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from (line for line in file if line.strip())
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read as a file of results: {error}") from error
 
 
 def _told(line: bytes) -> tuple[str | None, dict[str, Any]]:

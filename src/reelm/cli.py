@@ -81,58 +81,6 @@ def ingest(
 
 
 @app.command()
-def annotate(
-    backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="here, or a Ray cluster: ray://host:port, auto, local.")
-    ] = None,
-    replicas: Annotated[
-        int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
-    ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
-    catalog: CatalogOption = None,
-    work: Work = Path("work"),
-    settings: SettingsFile = None,
-    sets: Set = None,
-) -> None:
-    """Ask a multimodal model about every video, once; run it again to resume."""
-    from reelm import annotate as verb
-    from reelm import prompts
-
-    given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
-    given = {name: value for name, value in given.items() if value is not None}
-    raw = asked.raw(settings, sets, annotate=given)
-    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
-    how, found = asked.section("annotate", raw), asked.catalog(catalog, work)
-    for folder in verb.annotate_all(found, asked.maker(backend, raw), chosen, how, work):
-        typer.echo(verb.summary(folder))
-        _made(folder)
-
-
-@app.command()
-def transcribe(
-    model: Annotated[Path | None, typer.Option(help="Folder of a Whisper checkpoint.")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Listen again to what failed.")] = False,
-    catalog: CatalogOption = None,
-    work: Work = Path("work"),
-    settings: SettingsFile = None,
-    sets: Set = None,
-) -> None:
-    """Write down what is said in every video, with a local Whisper; run it again to resume."""
-    from reelm.annotate import summary, transcribing
-
-    given = {"model": model and str(model), "retry_failed": retry_failed or None}
-    given = {name: value for name, value in given.items() if value is not None}
-    how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
-    folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
-    typer.echo(summary(folder))
-    _made(folder)
-
-
-@app.command()
 def encode(
     encoder: Annotated[str, typer.Option(help="Which frozen network or formula.")] = "text",
     input: Annotated[
@@ -146,12 +94,11 @@ def encode(
 ) -> None:
     """Turn every video, or its notes, into a vector; run it again to resume."""
     from reelm import encode as verb
-    from reelm import files
 
     raw = asked.raw(settings, sets, encode={"input": input} if input else {})
     chosen = asked.section("encode", raw)
     if notes is None and "notes" in chosen.input:
-        notes = files.latest(work / "notes")
+        notes = asked.notes(work)
     made = asked.sibling("encoders", encoder, raw, "encoder")
     _made(verb.encode(asked.catalog(catalog, work), made, chosen, work, notes))
 
@@ -184,6 +131,13 @@ def train(
     notes: Annotated[
         list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
     ] = None,
+    edges: Annotated[
+        Path | None, typer.Option(help="Notes folder of preference edges, for llmrec.")
+    ] = None,
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option(help="name=folder of features of users, for llmrec; repeatable."),
+    ] = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -195,6 +149,8 @@ def train(
 
     raw = asked.raw(settings, sets)
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()))
+    told = {k: Path(v) for k, v in asked.pairs(profiles or [], "--profiles").items()}
+    found = found.model_copy(update={"edges": edges, "profiles": told})
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
     _made(verb.train_run(found.read(), model, chosen, asked.section("train", raw), work, found))

@@ -182,7 +182,8 @@ def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
     pictures = _pictures(notes, made)
     folder = out.parent / f"{out.stem}_frames"
     paths = save(pictures, folder, f"{(made.sha256 or made.key)[:16]}-")
-    question = files.manifest(notes)["settings"]["prompt"]["question"]
+    # of users the whole text that was read, whose end is the question
+    question = row.get("text") or files.manifest(notes)["settings"]["prompt"]["question"]
     content = [
         {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": part}
         for part in show(pictures, question)

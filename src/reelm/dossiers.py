@@ -4,8 +4,11 @@ A dossier holds lines of notes, never frames, and remembers which videos it show
 part of a split is read: what a user watched in it, and candidates that others watched in it.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,10 +18,12 @@ from jaxtyping import Int
 from reelm.backends.base import Failure, Request
 from reelm.data.batches import padded
 from reelm.data.dataset import Dataset
-from reelm.data.preferences import SCHEMA
+from reelm.data.preferences import LETTERS, SCHEMA
 from reelm.data.split import Split
+from reelm.data.tables import read_notes
 from reelm.errors import BadData, ConfigError
-from reelm.prompts.preference_edges import LETTERS, PreferenceEdges
+from reelm.prompts.base import Prompt
+from reelm.prompts.preference_edges import PreferenceEdges
 from reelm.prompts.user_profile import UserProfile
 from reelm.runs import Run
 from reelm.tallies import CANDIDATE, WATCHED, Answers, line
@@ -26,6 +31,9 @@ from reelm.tallies import CANDIDATE, WATCHED, Answers, line
 MOST = 20  # watched videos whose notes are shown, the newest
 TOP = 10  # candidates of an edge
 TILE = 512  # users whose scores of all items are held at once
+TIE = 1e-9  # probabilities that lie no further apart are equal
+UNDECIDED = "undecided"
+"""Kind of failure of a user whose answer turns with the order of the candidates, or is a tie."""
 
 Choose = Callable[[Sequence[Request], Sequence[Sequence[str]]], list[list[float] | Failure]]
 """`Backend.choose`, or `tallies.choose`."""
@@ -55,13 +63,42 @@ class Edges:
     table: pl.DataFrame
     """Columns of `data.preferences.SCHEMA`."""
     disagreed: int
-    """Users whose answer changed with the order of the candidates; they have no edge."""
+    """Users whose answer changed with the order of the candidates, or whose best or worst one was
+    a tie; they have no edge."""
     failed: int
     """Users of whom the model gave no answer."""
 
 
-def profile_dossiers(split: Split, answers: Answers, most: int = MOST) -> list[Dossier]:
-    """One for each user with notes about what he watched in training, for prompt user_profile.
+@dataclass(frozen=True)
+class Edge:
+    """What both orders agree on: places of candidates in the first order."""
+
+    best: int
+    worst: int
+    weight: float
+    """What lies between their probabilities, mean of both orders."""
+
+
+def said(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What notes folders say of videos, by their ids; later folders win, and corrections do.
+
+    Raises:
+        BadData: a folder is not finished, or is about users.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        table = read_notes(folder)
+        if "video_id" not in table.columns:
+            raise BadData(f"{folder}: these notes are about users. Name notes about videos.")
+        for video, answer in table.select("video_id", "answer").drop_nulls().iter_rows():
+            found.setdefault(video, {}).update(json.loads(answer))
+    return found
+
+
+def profile_dossiers(
+    split: Split, answers: Answers, most: int = MOST, prompt: type[Prompt] = UserProfile
+) -> list[Dossier]:
+    """One for each user with notes about what he watched in training.
 
     Args:
         answers: what a model said of videos, by their ids.
@@ -69,8 +106,8 @@ def profile_dossiers(split: Split, answers: Answers, most: int = MOST) -> list[D
     """
     found = []
     for user, watched in _watched(split.train, answers, most):
-        text = "\n".join([*_history(watched, answers), "", UserProfile.ask()])
-        schema, tokens = UserProfile.schema(), UserProfile.max_tokens
+        text = "\n".join([*_history(watched, answers), "", prompt.ask()])
+        schema, tokens = prompt.schema(), prompt.max_tokens
         found.append(Dossier(user, Request(user, (text,), schema, tokens), watched))
     return found
 
@@ -139,17 +176,35 @@ def edges(dossiers: Sequence[tuple[Dossier, Dossier]], choose: Choose) -> Edges:
     rows, disagreed, failed = [], 0, 0
     for place, (one, _) in enumerate(dossiers):
         first, second = said[2 * place : 2 * place + 2]
-        if isinstance(first, Failure) or isinstance(second, Failure):
-            failed += 1
+        edge = decided(first, second)
+        if isinstance(edge, Failure):
+            disagreed += edge.kind == UNDECIDED
+            failed += edge.kind != UNDECIDED
             continue
-        chance = np.exp([_normal(first), _normal(second[::-1])])  # in the order of the first
-        best, worst = chance.argmax(1), chance.argmin(1)
-        weight = float(chance[:, best[0]].mean() - chance[:, worst[0]].mean())
-        if best[0] != best[1] or worst[0] != worst[1] or weight <= 0:
-            disagreed += 1
-            continue
-        rows.append((one.user, one.candidates[best[0]], one.candidates[worst[0]], weight))
+        liked, disliked = one.candidates[edge.best], one.candidates[edge.worst]
+        rows.append((one.user, liked, disliked, edge.weight))
     return Edges(pl.DataFrame(rows, schema=SCHEMA, orient="row"), disagreed, failed)
+
+
+def decided(first: list[float] | Failure, second: list[float] | Failure) -> Edge | Failure:
+    """The edge of the answers to two orders, each a log-probability per candidate as shown there.
+
+    A tie is no preference: whoever counts gives two equal candidates the same score in any order,
+    so the orders alone would not find it.
+    """
+    if isinstance(first, Failure):
+        return first
+    if isinstance(second, Failure):
+        return second
+    chance = np.exp([_normal(first), _normal(second[::-1])])  # in the order of the first
+    best, worst = chance.argmax(1), chance.argmin(1)
+    weight = float(chance[:, best[0]].mean() - chance[:, worst[0]].mean())
+    if best[0] != best[1] or worst[0] != worst[1] or weight <= 0:
+        return Failure(UNDECIDED, "the answer turns with the order of the candidates")
+    ranked = np.sort(chance, axis=1)
+    if (np.abs(ranked[:, [-1, 0]] - ranked[:, [-2, 1]]) <= TIE).any():
+        return Failure(UNDECIDED, "candidates tie for the best or the worst place")
+    return Edge(int(best[0]), int(worst[0]), weight)
 
 
 def _edge_dossier(

@@ -1,4 +1,5 @@
-"""Verb: turn videos, titles or notes into vectors, one row per video that has something to encode.
+"""Verb: turn videos, titles or notes into vectors, one row per video that has something to encode,
+or per user where the notes are about users.
 
 Parts appear whole; a run that is killed goes on where it stopped. Videos without a vector are
 listed with the reason.
@@ -15,6 +16,7 @@ import polars as pl
 from pydantic import PositiveInt
 
 from reelm import files, prompts
+from reelm.data.corrections import id_column
 from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, videos
@@ -59,11 +61,12 @@ def encode(
     """Fill `work/features/<encoder>-<key>` and return it. Run it again to go on after a kill.
 
     Args:
-        notes: a finished notes folder, for `input = "notes"` and `"title+notes"`.
+        notes: a finished notes folder, for `input = "notes"` and `"title+notes"`. If it is about
+            users, the rows are theirs.
 
     Raises:
         MissingInput: notes are to be read and none were given.
-        ConfigError: `input` names neither a way to read nor a column.
+        ConfigError: `input` names neither a way to read nor a column, or users have no titles.
         StaleFolder: another process is filling the same folder.
     """
     text = encoder.reads == "text"
@@ -81,10 +84,11 @@ def encode(
     if files.finished(folder):
         return folder
     sources = {"catalog": str(catalog.folder), **_noted(notes)}
+    about = "user_id" if text and _of_users(notes) else "video_id"
     with Decoder(work, encoder.view.moments, config) as decoder:
         stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
         (cost,) = run(stage, tasks, config.part, f"encode {encoder.name}")
-    rows, failed = _tables(folder)
+    rows, failed = _tables(folder, about)
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
         inputs=inputs | sources,
@@ -201,6 +205,10 @@ def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
             _text_task(name, text, f"no {reads}") for name, text in zip(ids, texts, strict=True)
         ]
     said = _note_texts(reads, notes)
+    if _of_users(notes):
+        if reads != "notes":
+            raise ConfigError(f"encode.input: {reads!r}: of users there are notes only: set notes.")
+        return [_text_task(name, text, "no answer") for name, text in said.items()]
     titles = _titles(table) if "title" in reads else [""] * len(ids)
     tasks = []
     for name, title in zip(ids, titles, strict=True):
@@ -223,15 +231,23 @@ def _titles(table: pl.DataFrame) -> list[str]:
 
 
 def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
-    """What each video's note says, as a sentence."""
+    """What each video's or user's note says, as a sentence; of users also those without one."""
     if "notes" not in reads:
         return {}
     if notes is None:
         raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
-    table = read_notes(notes).filter(pl.col("answer").is_not_null())
-    pairs = zip(table["video_id"], table["answer"], strict=True)
-    return {name: prompt.as_text(json.loads(answer)) for name, answer in pairs}
+    table = read_notes(notes)
+    return {
+        name: prompt.as_text(json.loads(answer)) if answer else ""
+        for name, answer in table.select(id_column(table), "answer").iter_rows()
+    }
+
+
+def _of_users(notes: Path | None) -> bool:
+    if notes is None:
+        return False
+    return files.manifest(notes).get("settings", {}).get("about") == "user"
 
 
 def _noted(notes: Path | None) -> dict[str, Any]:
@@ -239,15 +255,22 @@ def _noted(notes: Path | None) -> dict[str, Any]:
     part of the key: the texts are, corrections included."""
     if notes is None:
         return {"notes": None}
-    return {"notes": str(notes), "corrections": applied(notes, read_notes(notes)).digest}
+    corrections = applied(notes, read_notes(notes)).digest
+    train = files.manifest(notes).get("inputs", {}).get("train")
+    told = {} if train is None else {"train": train}
+    return {"notes": str(notes), "corrections": corrections, **told}
 
 
-def _tables(folder: Path) -> tuple[int, int]:
-    """Write ids.parquet and failed.parquet from what lies beside the parts; rows of each."""
+def _tables(folder: Path, about: str) -> tuple[int, int]:
+    """Write ids.parquet and failed.parquet from what lies beside the parts; rows of each.
+
+    Args:
+        about: name of the column of ids.
+    """
     parts = [pl.read_parquet(path) for path in sorted(folder.glob("rows-*.parquet"))]
-    rows = pl.concat(parts) if parts else pl.DataFrame(schema=ROWS)
-    ids = rows.filter(pl.col("row").is_not_null()).select("video_id", "part", "row")
-    failed = rows.filter(pl.col("row").is_null()).select("video_id", "reason")
+    rows = (pl.concat(parts) if parts else pl.DataFrame(schema=ROWS)).rename({"video_id": about})
+    ids = rows.filter(pl.col("row").is_not_null()).select(about, "part", "row")
+    failed = rows.filter(pl.col("row").is_null()).select(about, "reason")
     for name, table in (("ids", ids), ("failed", failed)):
         with files.atomic(folder / f"{name}.parquet") as tmp:
             table.write_parquet(tmp)

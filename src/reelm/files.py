@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -94,16 +94,21 @@ def manifest(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def latest(folder: Path, name: str = "*") -> Path:
+def latest(
+    folder: Path, name: str = "*", keep: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Path:
     """The stage folder inside `folder` that finished last.
 
     Args:
         name: pattern that its name fits.
+        keep: says by a manifest whether its folder counts.
 
     Raises:
         BadData: none has finished.
     """
     found = [path.parent for path in folder.glob(f"{name}/{MANIFEST}")]
+    if keep is not None:
+        found = [path for path in found if keep(manifest(path))]
     if not found:
         kind = "" if name == "*" else f" as {name}"
         raise BadData(

@@ -1,5 +1,5 @@
-"""Commands on notes that are there: look at them, correct them, tell where they come from and
-what they cost."""
+"""Commands on notes: ask for them here or by batch files, write down speech, look at notes, correct
+them, tell where they come from and what they cost."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,136 @@ from reelm.errors import ConfigError
 from reelm.options import AsJson, CatalogOption, NotesOption, Set, SettingsFile, Work
 
 commands = typer.Typer()
+batch = typer.Typer(help="Ask about videos by OpenAI's batch files.", no_args_is_help=True)
+commands.add_typer(batch, name="batch")
+
+
+@commands.command()
+def annotate(
+    backend: Annotated[str, typer.Option(help="Runtime of the multimodal model.")] = "pocket",
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="here, or a Ray cluster: ray://host:port, auto, local.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Processes that each hold the model; on a cluster, actors.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
+    notes: Annotated[
+        list[Path] | None,
+        typer.Option(help="About users: notes of the videos they watched; repeatable."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="For preference_edges: run whose best videos are compared.")
+    ] = None,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Ask a model about every video, or about every user; run it again to resume.
+
+    The prompts user_profile and preference_edges are about users: the model reads notes of what
+    they watched in training, as [dataset] and [split] cut it. --backend tallies counts instead.
+    """
+    from reelm import annotate as verb
+    from reelm import prompts
+    from reelm.annotate import users
+
+    given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    raw = asked.raw(settings, sets, annotate=given)
+    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    how = asked.section("annotate", raw)
+    seen = [one for one in chosen if one.about == "video"]
+    if seen:
+        found, maker = asked.catalog(catalog, work), asked.maker(backend, raw)
+        for folder in verb.annotate_all(found, maker, seen, how, work):
+            typer.echo(verb.summary(folder))
+            typer.echo(folder)
+    for one in (one for one in chosen if one.about == "user"):
+        told = tuple(notes or [asked.notes(work)])
+        read = asked.sources(raw, catalog, None, work, told)
+        maker = asked.maker(backend, raw, "user")
+        folder = users.annotate_users(read, maker, one, how, work, base)
+        typer.echo(verb.summary(folder))
+        typer.echo(folder)
+
+
+@commands.command()
+def transcribe(
+    model: Annotated[Path | None, typer.Option(help="Folder of a Whisper checkpoint.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Listen again to what failed.")] = False,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write down what is said in every video, with a local Whisper; run it again to resume."""
+    from reelm.annotate import summary, transcribing
+
+    given = {"model": model and str(model), "retry_failed": retry_failed or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
+    folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
+    typer.echo(summary(folder))
+    typer.echo(folder)
+
+
+@batch.command(name="write")
+def batch_write(
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeatable. attributes if not given.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Ask again about what failed.")] = False,
+    catalog: CatalogOption = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Write all requests that have no answer yet to files for a batch service.
+
+    Needs backend.model; backend.base_url tells which server speaks for the same model.
+    """
+    from reelm import files, prompts
+    from reelm.annotate import batches
+
+    raw = asked.raw(settings, sets, annotate={"retry_failed": True} if retry_failed else {})
+    how, limits = asked.section("annotate", raw), asked.section("batch", raw)
+    chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    backend = asked.sibling("backends", "openai_http", raw, "backend")
+    try:
+        found = asked.catalog(catalog, work)
+        folder = batches.write(found, backend, chosen, how, limits, work)
+    finally:
+        backend.close()
+    if folder is None:
+        typer.echo("nothing left to ask")
+        return
+    facts = files.manifest(folder)
+    size = f"{facts['rows']} requests in {len(facts['files'])} files"
+    typer.echo(f"{size}, {facts['failed']} videos that cannot be asked about")
+    typer.echo(folder)
+
+
+@batch.command(name="read")
+def batch_read(
+    folder: Annotated[Path, typer.Argument(help="Folder that `batch write` printed.")],
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Files of results and of errors that came back.")
+    ] = None,
+) -> None:
+    """Take the results of a batch into the notes; what has no answer stays open."""
+    from reelm.annotate import batches
+
+    taken = batches.read(folder, results or [])
+    typer.echo(", ".join(f"{count} {name}" for name, count in taken.counts.items()) or "no lines")
+    if taken.open:
+        typer.echo(f"{taken.open} left open: write them out again, or ask a server of the model")
+    for notes in taken.folders:
+        typer.echo(notes)
 
 
 @commands.command()
@@ -27,11 +157,13 @@ def look(
     work: Work = Path("work"),
 ) -> None:
     """Write a page of what was seen of each video and what was said about it, or correct it."""
-    from reelm import editing, files
+    from reelm import editing
     from reelm import look as verb
 
     if notes is None and (work / "notes").is_dir():
-        notes = files.latest(work / "notes")
+        notes = asked.notes(work)
+    if notes is not None:
+        asked.about_videos([notes])
     found = asked.catalog(catalog, work)
     if edit:
         gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)

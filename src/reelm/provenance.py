@@ -12,7 +12,7 @@ import polars as pl
 from PIL import Image
 
 from reelm import files, prompts
-from reelm.data.corrections import Corrections, merged
+from reelm.data.corrections import Corrections, id_column, merged
 from reelm.data.tables import Catalog, read_catalog, read_said
 from reelm.engine import DecodeConfig, Decoder, Video, videos
 from reelm.errors import BadData, MediaError, UnknownName, nearest
@@ -53,10 +53,10 @@ def provenance(notes: Path, name: str) -> dict[str, Any]:
     """All that is known of one note, as JSON takes it: `provenance_of` its folder, and of the row
 
     id, sha256 of the file, schema and max_tokens of the answer, pictures (each with its moments as
-    shares of the duration), texts (titles, comments and speech as they were shown), shown (ids of
-    videos, for notes about users), said (the model's answer), failure, seconds, tokens_in,
-    tokens_out, repaired (it was asked twice), corrections (oldest first) and note, which is what is
-    read now.
+    shares of the duration), texts (titles, comments and speech as they were shown), said (the
+    model's answer), failure, seconds, tokens_in, tokens_out, repaired (it was asked twice),
+    corrections (oldest first) and note, which is what is read now; for notes about users also shown
+    (ids of videos), candidates (those that letters stand for) and text (all that was read).
 
     Args:
         name: id of the video or the user that the note is about.
@@ -80,6 +80,8 @@ def provenance(notes: Path, name: str) -> dict[str, Any]:
         "pictures": shown_pictures(View.of(view)) if view and row.get("sha256") else [],
         "texts": row.get("told"),
         "shown": row.get(SHOWN),
+        "candidates": row.get("candidates"),
+        "text": row.get("text"),
         "said": json.loads(row["answer"]) if row["answer"] else None,
         "failure": failed,
         **{n: row.get(n) for n in ("seconds", "tokens_in", "tokens_out", "repaired")},
@@ -106,9 +108,10 @@ def row_of(notes: Path, name: str) -> dict[str, Any]:
         BadData: there is none.
     """
     table = read_said(notes)
-    rows = table.filter(pl.col("video_id") == name).to_dicts()
+    ids = id_column(table)
+    rows = table.filter(pl.col(ids) == name).to_dicts()
     if not rows:
-        hint = nearest(name, table["video_id"].to_list())
+        hint = nearest(name, table[ids].to_list())
         raise BadData(f"{notes}: no note about {name!r}.{hint} `reelm look` shows what there is.")
     return rows[0]
 
@@ -175,7 +178,7 @@ def _file(row: Mapping[str, Any], catalog: Catalog) -> Video:
     """The file with the content of a row."""
     sha = row.get("sha256")
     if not sha:
-        raise BadData(f"{row['video_id']}: this note was made without pictures.")
+        raise BadData("this note was made without pictures; leave --frames out.")
     found = [video for video in videos(catalog) if video.sha256 == sha]
     if not found:
         raise BadData(

@@ -9,6 +9,7 @@ SECTIONS: dict[str, str] = {
     "world": "reelm.world:WorldConfig",
     "ingest": "reelm.ingest:IngestConfig",
     "annotate": "reelm.annotate:AnnotateConfig",
+    "batch": "reelm.batch_files:BatchConfig",
     "transcribe": "reelm.annotate.transcribing:TranscribeConfig",
     "encode": "reelm.encode:EncodeConfig",
     "export": "reelm.export:ExportConfig",

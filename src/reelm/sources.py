@@ -3,16 +3,23 @@
 Kept beside a run as `sources.json`, so that `evaluate` and `serve` find what `train` read.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import polars as pl
 from pydantic import Field
 
 from reelm import files
 from reelm.config import Config, parse
 from reelm.data import split as splits
 from reelm.data.dataset import Dataset, DatasetConfig
-from reelm.data.tables import read_catalog, read_features
+from reelm.data.preferences import read_edges
+from reelm.data.tables import Features, read_catalog, read_features
 from reelm.errors import BadData
 
 NAME = "sources.json"
@@ -27,20 +34,102 @@ class Sources(Config):
     """Features folders by the name that models know them by."""
     notes: tuple[Path, ...] = ()
     """Notes folders that the service may cite; later ones win."""
+    edges: Path | None = None
+    """Notes folder of preference edges that training may learn from."""
+    profiles: dict[str, Path] = Field(default_factory=dict)
+    """Features folders of users by the name that models know them by."""
     dataset: DatasetConfig = DatasetConfig()
     """Which events count as interactions."""
     split: splits.SplitConfig = splits.SplitConfig()
     """What is held out."""
 
     def read(self) -> splits.Split:
-        """Read the folders and cut the log."""
+        """Read the folders and cut the log.
+
+        Raises:
+            BadData: edges or profiles were made from other training data, or name no user of it.
+        """
         tables = [read_features(folder, name) for name, folder in self.features.items()]
         data = Dataset.load(read_catalog(self.catalog), tables, self.dataset)
-        return splits.split(data, self.split)
+        return self._with_what_was_said(splits.split(data, self.split))
+
+    def _with_what_was_said(self, cut: splits.Split) -> splits.Split:
+        """The split with edges and profiles on its training data."""
+        train = cut.train
+        if self.profiles:
+            told = [_profiles(name, folder, train) for name, folder in self.profiles.items()]
+            train = train.with_profiles(told)
+        if self.edges is not None:
+            train = train.with_preferences(_edges(self.edges, train))
+        return replace(cut, train=train)
 
     def save(self, run: Path) -> None:
         """Write `sources.json` into a run's folder."""
         files.write_text(run / NAME, self.model_dump_json(indent=2) + "\n")
+
+
+def interactions(data: Dataset) -> str:
+    """Twelve hex digits that change with who watched what, in which order."""
+    seen = hashlib.sha256()
+    for ids in (data.users, data.items):
+        seen.update("\0".join(ids).encode())
+    for array in (data.offsets, data.item):
+        seen.update(np.ascontiguousarray(array).data)
+    return seen.hexdigest()[:12]
+
+
+def _edges(folder: Path, train: Dataset) -> pl.DataFrame:
+    """Edges of users.
+
+    Raises:
+        BadData: they are of other training data, or there are none.
+    """
+    facts = files.manifest(folder)
+    _same(folder, facts, train)
+    found = read_edges(folder)
+    if found.is_empty():
+        raise BadData(
+            f"{folder}: no edge; of {facts.get('rows')} users none had an answer that both orders "
+            f"agree on ({facts.get('failures') or 'no failures'}). Take another backend, or notes "
+            "whose values videos share, such as those of --prompt details."
+        )
+    return found
+
+
+def _profiles(name: str, folder: Path, train: Dataset) -> Features:
+    """Vectors of users.
+
+    Raises:
+        BadData: they are of other training data, or of nobody in it.
+    """
+    facts = files.manifest(folder)
+    if facts.get("stage") == "annotate":
+        raise BadData(
+            f"{folder}: notes, not vectors. Make them with `reelm encode --encoder text --input "
+            f"notes --notes {folder}` and name the folder that it prints."
+        )
+    _same(folder, facts, train)
+    found = read_features(folder, name)
+    if not set(found.ids) & set(train.users):
+        raise BadData(
+            f"{folder}: none of its {len(found.ids)} vectors is of a user of the training data. "
+            "Profiles are made with `reelm encode --input notes --notes <notes about users>`."
+        )
+    return found
+
+
+def _same(folder: Path, facts: Mapping[str, Any], train: Dataset) -> None:
+    """
+    Raises:
+        BadData: what is said in the folder was said of other training data.
+    """
+    told = facts.get("inputs", {}).get("train")
+    if told is not None and told != interactions(train):
+        raise BadData(
+            f"{folder}: said of other training data than this split gives, so it may tell of what "
+            "is held out here. Run `reelm annotate` about users again with the same catalogue and "
+            "the same sections [dataset] and [split]."
+        )
 
 
 def load(run: Path) -> Sources:

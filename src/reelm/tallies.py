@@ -5,16 +5,20 @@ where none that reads is at hand, and as the control that one must beat. A line 
 and read here, so that both sides agree on it.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from math import fsum
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import log_softmax
 
-from reelm.backends.base import Failure, Request
+from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
+from reelm.prompts.user_profile import LONGEST as PHRASE
+from reelm.prompts.user_profile import MOST, UserProfile
 
 SILENT = ("", "none", "unknown", "null", "n/a", "other")
 LONGEST = 40  # characters; longer values are free text that no two videos share
@@ -27,6 +31,25 @@ Answers = Mapping[str, Mapping[str, Any]]
 """What a model said of videos: fields by video id."""
 Value = tuple[str, str]
 """A field and its value."""
+
+
+class Tallies(Backend):
+    """Answers about users by counting, in the place of a language model; it watches nothing."""
+
+    name: ClassVar[str] = "tallies"
+    Config: ClassVar[type[BackendConfig]] = BackendConfig
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
+        return [_profile(request) for request in requests]
+
+    def choose(
+        self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
+    ) -> list[list[float] | Failure]:
+        return choose(requests, choices)
+
+    def identity(self) -> dict[str, Any]:
+        decoding = {"smoothing": SMOOTHING, "longest": LONGEST}
+        return {"backend": self.name, "model": "counting", "weights": None, "decoding": decoding}
 
 
 def values(answer: Mapping[str, Any]) -> list[Value]:
@@ -94,6 +117,20 @@ def tallied(data: Dataset, answers: Answers, name: str = "tallied") -> tuple[Fea
     return Features(name, tuple(said), videos), Features(name, data.users, users)
 
 
+def _profile(request: Request) -> Answer | Failure:
+    """The values that come most often, as what is liked; nothing is said to be disliked."""
+    if request.schema != UserProfile.schema():
+        return Failure("unsupported", "tallies answer user_profile and preference_edges alone")
+    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
+    watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
+    seen = Counter(value for row in watched for value in dict.fromkeys(row))
+    often = sorted((pair for pair in seen.items() if pair[1] > 1), key=lambda p: (-p[1], p[0]))
+    likes = [f"{field} {value}"[:PHRASE] for (field, value), _ in often[:MOST]]
+    summary = f"Counted in {len(watched)} watched videos."
+    answer = {"likes": likes, "dislikes": [], "summary": summary}
+    return Answer(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), 0, 0, 0.0)
+
+
 def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
     """Log-probabilities by the sum of log-odds of a candidate's values."""
     lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
@@ -109,5 +146,6 @@ def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
         fields.setdefault(field, set()).add(value)
     usual = {(f, v): 1 / len(some) for f, some in fields.items() for v in some}
     odds = log_odds(watched, usual)
-    scores = [sum(odds[value] for value in set(shown[choice])) for choice in choices]
+    # an exact sum: equal candidates score the same in whatever order their values are added
+    scores = [fsum(odds[value] for value in set(shown[choice])) for choice in choices]
     return log_softmax(np.array(scores)).tolist()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.blocks.chat import ChatConfig
 from reelm.backends.blocks.dialects import structure
 from reelm.batch_files import BatchConfig, read_results, write
 from reelm.errors import BadData
@@ -15,6 +16,7 @@ from reelm.media.views import Picture
 from reelm.prompts.base import closed
 
 SCHEMA = closed({"colour": {"type": "string", "maxLength": 5}})
+CHAT = ChatConfig(model="m")
 RED = Answer('{"colour":"red"}', 7, 5, 0.0)
 
 
@@ -39,8 +41,8 @@ def results(tmp_path, *lines):
 
 
 def test_requests_are_written_as_the_batch_endpoint_takes_them(tmp_path):
-    config = BatchConfig(model="m", image_format="png", extra={"seed": 1})
-    made = write([("caption-v1", ask(1, max_tokens=9))], config, tmp_path)
+    chat = ChatConfig(model="m", image_format="png", extra={"seed": 1})
+    made = write([("caption-v1", ask(1, max_tokens=9))], chat, BatchConfig(), tmp_path)
     (line,) = map(json.loads, made.paths[0].read_text().splitlines())
     assert (line["custom_id"], line["method"]) == ("caption-v1", "POST")
     assert line["url"] == "/v1/chat/completions"
@@ -55,10 +57,10 @@ def test_requests_are_written_as_the_batch_endpoint_takes_them(tmp_path):
 
 def test_files_keep_both_limits_and_nothing_is_lost(tmp_path):
     asked = [(f"r{n}", ask(n)) for n in range(10)]
-    (whole,) = write(asked, BatchConfig(model="m"), tmp_path / "a").paths
+    (whole,) = write(asked, CHAT, BatchConfig(), tmp_path / "a").paths
     size = max(map(len, whole.read_bytes().splitlines(keepends=True)))
     for limits, count in (({"most_lines": 4}, 3), ({"most_bytes": 3 * size}, 4)):
-        made = write(asked, BatchConfig(model="m", **limits), tmp_path / str(count))
+        made = write(asked, CHAT, BatchConfig(**limits), tmp_path / str(count))
         assert len(made.paths) == count and made.rows == 10 and not made.failed
         assert b"".join(path.read_bytes() for path in made.paths) == whole.read_bytes()
         for path in made.paths:
@@ -68,18 +70,18 @@ def test_files_keep_both_limits_and_nothing_is_lost(tmp_path):
 
 def test_a_request_too_large_for_any_file_fails_alone(tmp_path):
     large = Request("x", ("w" * 3000,), None)
-    made = write([("a", ask(1)), ("x", large)], BatchConfig(model="m", most_bytes=2500), tmp_path)
+    made = write([("a", ask(1)), ("x", large)], CHAT, BatchConfig(most_bytes=2500), tmp_path)
     assert made.rows == 1 and made.failed["x"].kind == "bad_request"
 
 
 def test_ids_that_come_twice_and_folders_in_use_are_refused(tmp_path):
-    config = BatchConfig(model="m", most_lines=1)
+    config = BatchConfig(most_lines=1)
     with pytest.raises(BadData, match="'a' comes twice"):
-        write([("a", ask(1)), ("b", ask(1)), ("a", ask(2))], config, tmp_path)
+        write([("a", ask(1)), ("b", ask(1)), ("a", ask(2))], CHAT, config, tmp_path)
     assert not list(tmp_path.glob("*.jsonl"))
-    write([("a", ask(1))], config, tmp_path)
+    write([("a", ask(1))], CHAT, config, tmp_path)
     with pytest.raises(BadData, match="holds batch files already"):
-        write([("b", ask(1))], config, tmp_path)
+        write([("b", ask(1))], CHAT, config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_lines_come_in_any_order_twice_strange_or_not_at_all(tmp_path):
 
 def test_what_was_written_is_answered_by_its_id(tmp_path):
     asked = {f"r{n}": ask(n) for n in range(3)}
-    made = write(asked.items(), BatchConfig(model="m"), tmp_path / "in")
+    made = write(asked.items(), CHAT, BatchConfig(), tmp_path / "in")
     names = [json.loads(line)["custom_id"] for line in made.paths[0].read_text().splitlines()]
     back = read_results([results(tmp_path, *map(reply, reversed(names)))], asked)
     assert back.outcomes == dict.fromkeys(asked, RED)
@@ -139,3 +141,10 @@ def test_what_was_written_is_answered_by_its_id(tmp_path):
 def test_a_file_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(BadData, match=r"out\.jsonl: cannot be read"):
         read_results([tmp_path / "out.jsonl"], {})
+
+
+def test_results_of_another_batch_are_refused(tmp_path):
+    path = results(tmp_path, reply("z"), reply("y"), "no JSON")
+    with pytest.raises(BadData, match=r"none of its 3 lines is about a request of this batch"):
+        read_results([path], {"a": ask(1)})
+    assert read_results([results(tmp_path)], {"a": ask(1)}).counts == {"missing": 1}

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,8 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reelm import config
+from reelm import asked, config, files
 from reelm.cli import SECTIONS, app, settings_class
+from reelm.errors import ConfigError
 
 REELM = Path(sys.executable).parent / "reelm"
 
@@ -51,3 +53,16 @@ def test_a_missing_catalogue_says_what_to_run(tmp_path):
     )
     assert run.returncode == 2
     assert "nothing finished here yet" in run.stderr
+
+
+def test_notes_about_users_are_not_taken_for_notes_about_videos(tmp_path):
+    for name, about, at in (("attributes-a", {}, 1.0), ("user_profile-b", {"about": "user"}, 2.0)):
+        folder = files.finish(tmp_path / "notes" / name, stage="annotate", settings=about)
+        facts = files.manifest(folder) | {"finished_at": at}
+        files.write_text(folder / files.MANIFEST, json.dumps(facts))
+    assert asked.notes(tmp_path).name == "attributes-a"
+    with pytest.raises(ConfigError, match=r"user_profile-b.*--edges"):
+        asked.about_videos([tmp_path / "notes" / "user_profile-b"])
+    with pytest.raises(ConfigError, match="cannot watch videos"):
+        asked.maker("tallies", {})
+    assert asked.maker("tallies", {}, "user").name == "tallies"

@@ -116,3 +116,22 @@ def test_a_vector_that_is_not_finite_is_a_failure(catalog, tmp_path):
     folder = encode(catalog, Broken(), EncodeConfig(), tmp_path)
     assert "not finite" in failed(folder)["v002"]
     assert "v002" not in read_features(folder).ids
+
+
+def test_notes_about_users_give_rows_of_users(tmp_path):
+    notes = tmp_path / "notes" / "user_profile-0"
+    notes.mkdir(parents=True)
+    said = ['{"likes": ["cats"], "dislikes": [], "summary": "Calm."}', None, "{}"]
+    table = pl.DataFrame({"user_id": ["u0", "u1", "u2"], "answer": said})
+    table.write_parquet(notes / "part-00000.parquet")
+    about = {"about": "user", "prompt": {"name": "user_profile", "version": 1}}
+    files.finish(notes, stage="annotate", settings=about, inputs={"train": "t"})
+    bare = Catalog(tmp_path / "c", pl.DataFrame({"video_id": ["v0"]}), pl.DataFrame())
+    made = encode(bare, Hashing(), EncodeConfig(input="notes"), tmp_path, notes)
+    assert read_features(made).ids == ("u0",)
+    failed = pl.read_parquet(made / "failed.parquet")
+    assert failed.columns == ["user_id", "reason"]
+    assert failed["user_id"].to_list() == ["u1", "u2"], "one has no answer, one says nothing"
+    assert files.manifest(made)["inputs"]["train"] == "t"
+    with pytest.raises(ConfigError, match="of users there are notes only"):
+        encode(bare, Hashing(), EncodeConfig(input="title+notes"), tmp_path, notes)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ from reelm import files
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends.fake import Fake
 from reelm.cli import app
+from reelm.data.tables import read_notes
 from reelm.prompts.attributes import Attributes
 
 
@@ -63,3 +65,26 @@ def test_cost_as_table_and_json_with_rates(work):
     assert [entry["rows"] for entry in told["entries"]] == [2] and told["rates"][
         "currency"
     ] == "CHF"
+
+
+def test_a_batch_is_written_and_read(work, tmp_path):
+    model = ("--set", "backend.model=m", "--set", "annotate.seconds=120", "--work", work)
+    first, folder = said("batch", "write", "--prompt", "caption", *model).splitlines()
+    assert first == "2 requests in 1 files, 0 videos that cannot be asked about"
+    text = (Path(folder) / "batch-00000.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    path = tmp_path / "results.jsonl"
+
+    def answer(line):
+        message = {"content": '{"caption": "A cat."}'}
+        body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+        return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}}
+
+    path.write_text(json.dumps(answer(lines[0])) + "\n")
+    told = said("batch", "read", folder, path).splitlines()
+    assert told[0] == "1 answered, 1 missing" and told[1].startswith("1 left open")
+    path.write_text("".join(json.dumps(answer(line)) + "\n" for line in lines))
+    told = said("batch", "read", folder, path).splitlines()
+    assert told[0] == "2 answered" and read_notes(Path(told[1]))["answer"].null_count() == 0
+    assert "prompt: caption" in said("provenance", told[1], "v000")
+    assert said("batch", "write", "--prompt", "caption", *model) == "nothing left to ask\n"

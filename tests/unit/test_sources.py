@@ -1,6 +1,11 @@
+import json
+
+import numpy as np
+import polars as pl
 import pytest
 
-from reelm import sources
+from circle import circle_edges, circle_events, circle_profiles
+from reelm import files, sources
 from reelm.data.dataset import DatasetConfig
 from reelm.data.split import SplitConfig
 from reelm.errors import BadData
@@ -21,3 +26,70 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_run_without_sources_says_what_to_do(tmp_path):
     with pytest.raises(BadData, match="--catalog"):
         sources.load(tmp_path)
+
+
+@pytest.fixture
+def said(tmp_path):
+    """A catalogue of the circle, with edges and profiles that were said of its training data."""
+    catalog = tmp_path / "catalog"
+    catalog.mkdir()
+    events = circle_events()
+    events.write_parquet(catalog / "events.parquet")
+    events.select("video_id").unique(maintain_order=True).write_parquet(catalog / "videos.parquet")
+    files.finish(catalog, stage="ingest")
+    cut = SplitConfig(name="leave_last_two")
+    bare = sources.Sources(catalog=catalog, split=cut)
+    train = sources.interactions(bare.read().train)
+    edges, profiles = tmp_path / "edges", tmp_path / "profiles"
+    for folder in (edges, profiles):
+        folder.mkdir()
+    table = circle_edges()
+    answers = [json.dumps({"liked": "B", "disliked": "A", "weight": 0.5})] * len(table)
+    shown = table.select(pl.concat_list("disliked", "liked"))
+    pl.DataFrame({"user_id": table["user_id"], "answer": answers, "candidates": shown.to_series()}
+                 ).write_parquet(edges / "part-00000.parquet")  # fmt: skip
+    inputs = {"train": train}
+    files.finish(edges, stage="annotate", settings={"about": "user"}, inputs=inputs)
+    vectors = circle_profiles()
+    np.save(profiles / "part-00000.npy", vectors.vectors)
+    pl.DataFrame({"user_id": vectors.ids}).write_parquet(profiles / "ids.parquet")
+    files.finish(profiles, stage="encode", inputs=inputs)
+    return bare.model_copy(update={"edges": edges, "profiles": {"said": profiles}})
+
+
+def test_edges_and_profiles_stand_on_the_training_data(said, tmp_path):
+    split = said.read()
+    assert len(split.train.preferences) == len(circle_edges())
+    assert set(split.train.preferences.weight.tolist()) == {0.5}
+    assert split.train.profiles["said"].shape == (24, 4)
+    assert (split.train.profiles["said"][3] != 0).any()
+    said.save(tmp_path)
+    assert sources.load(tmp_path).read().fingerprint == split.fingerprint
+    bare = said.model_copy(update={"edges": None, "profiles": {}})
+    assert bare.read().fingerprint != split.fingerprint
+
+
+@pytest.mark.parametrize("which", ["edges", "profiles"])
+def test_what_was_said_of_another_split_is_refused(said, which):
+    """It may tell of what is held out here."""
+    other = said.model_copy(update={"split": SplitConfig(name="random", test_share=0.5)})
+    other = other.model_copy(update={"edges": None} if which == "profiles" else {"profiles": {}})
+    with pytest.raises(BadData, match="other training data"):
+        other.read()
+
+
+def test_profiles_that_are_notes_or_of_others_are_refused(said, tmp_path):
+    with pytest.raises(BadData, match="reelm encode --encoder text --input notes"):
+        said.model_copy(update={"profiles": {"said": said.edges}}).read()
+    folder = said.profiles["said"]
+    pl.DataFrame({"user_id": [f"x{n}" for n in range(24)]}).write_parquet(folder / "ids.parquet")
+    with pytest.raises(BadData, match="none of its 24 vectors"):
+        said.read()
+
+
+def test_a_folder_without_an_edge_is_refused(said):
+    path = said.edges / "part-00000.parquet"
+    none = pl.lit(None, dtype=pl.String)
+    pl.read_parquet(path).with_columns(answer=none).write_parquet(path)
+    with pytest.raises(BadData, match="no edge"):
+        said.read()

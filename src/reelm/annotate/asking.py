@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from reelm.backends.base import Answer, Backend, Failure, Maker, Request, repair, show
 from reelm.backends.blocks.replicas import Replicas
 from reelm.backends.blocks.schema import tidy
-from reelm.engine import DecodeConfig, Decoder, Video
+from reelm.engine import DecodeConfig, Decoder
 from reelm.errors import BackendError, MediaError
 from reelm.media.views import Picture, pictures
 from reelm.prompts.base import Prompt
@@ -27,7 +27,8 @@ FEW = 8  # so many lost requests may mean that the way is closed
 LONGEST_PAUSE_S = 60.0
 
 Outcome = Answer | Failure
-T = TypeVar("T")
+Ask = Callable[[list[Any]], list[Any]]
+"""Gives an outcome for each request, in order."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Todo:
-    """A video, and which of the questions have no answer about it yet, by their numbers."""
+    """A video or a user, and which of the questions have no answer yet, by their numbers."""
 
-    video: Video
+    video: Any
+    """An engine.Video, or of users what stands for it."""
     asked: tuple[int, ...]
     told: str = ""
     """What was written and said about the video, shown between its pictures and the question."""
@@ -86,12 +88,13 @@ class Asker:
         self,
         backend: Backend,
         questions: Sequence[Question],
-        decoder: Decoder,
+        decoder: Decoder | None,
         patience_s: float | int,
     ) -> None:
         """
         Args:
-            decoder: gives frames and sound at the moments of the backend's view.
+            decoder: gives frames and sound at the moments of the backend's view; None where no
+                video is watched.
             patience_s: how long to wait for a closed way to open.
         """
         self._backend, self._questions, self._decoder = backend, questions, decoder
@@ -102,6 +105,7 @@ class Asker:
 
         Requests about one video stand beside each other and share their pictures.
         """
+        assert self._decoder is not None, "nothing to watch videos with"
         watched = [todo for todo in tasks if todo.asked]
         decoded = iter(self._decoder([todo.video for todo in watched]))
         return [(todo, self._requests(todo, next(decoded)) if todo.asked else []) for todo in tasks]
@@ -147,28 +151,31 @@ class Asker:
         )
         return [next(second) if isinstance(one, Invalid) else one for one in first]
 
-    def _through(self, requests: list[Request]) -> list[Outcome]:
-        """Answers, or failures of the requests themselves; waits while the way is closed."""
+    def _through(self, requests: list[Any], ask: Ask | None = None) -> list[Any]:
+        """Answers, or failures of the requests themselves; waits while the way is closed.
+
+        Args:
+            ask: asks the model; `Backend.answer` if None.
+        """
         if not requests:
             return []
-        said = halving(self._backend.answer, requests)
+        ask = ask or self._backend.answer
+        said = halving(ask, requests)
         lost = [n for n, one in enumerate(said) if _lost(one)]
         if len(lost) < FEW:
             return said
-        came = (r for r, one in zip(requests, said, strict=True) if isinstance(one, Answer))
-        again = self._wait([requests[n] for n in lost], next(came, None), said[lost[0]])
+        came = (r for r, one in zip(requests, said, strict=True) if not isinstance(one, Failure))
+        again = self._wait([requests[n] for n in lost], next(came, None), said[lost[0]], ask)
         for n, one in zip(lost, again, strict=True):
             said[n] = one
         return said
 
-    def _wait(
-        self, requests: list[Request], witness: Request | None, told: Outcome
-    ) -> list[Outcome]:
+    def _wait(self, requests: list[Any], witness: Any, told: Any, ask: Ask) -> list[Any]:
         """Ask a request at growing distances until one comes through; then all that were lost.
 
         Args:
             witness: one that was answered just now. If it comes through again and the others do
-                not, these are at fault themselves and not the way. Without it the lost ones take
+                not, these are at fault themselves and not the way. If None, the lost ones take
                 turns, since one of them may never come through.
 
         Raises:
@@ -176,13 +183,13 @@ class Asker:
         """
         end, pause = time.monotonic() + self._patience_s, 1.0
         turns = cycle([witness] if witness else requests)
-        while _lost(first := halving(self._backend.answer, [probe := next(turns)])[0]):
+        while _lost(first := halving(ask, [probe := next(turns)])[0]):
             told = first
             if time.monotonic() + pause > end:
                 raise _closed(told, self._patience_s)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
-        rest = halving(self._backend.answer, [one for one in requests if one is not probe])
+        rest = halving(ask, [one for one in requests if one is not probe])
         if witness:
             return rest
         if all(map(_lost, rest)):
@@ -214,7 +221,7 @@ def checked(request: Request, prompt: type[Prompt], said: Outcome) -> "Outcome |
     return good
 
 
-def halving(answer: Callable[[list[T]], list[Outcome]], requests: list[T]) -> list[Outcome]:
+def halving(answer: Ask, requests: list[Any]) -> list[Any]:
     """Answers; where the model raises, its halves are asked, until the guilty one stands alone.
 
     Raises:
@@ -247,11 +254,11 @@ def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:
     return second.after(first.said)
 
 
-def _lost(said: Outcome) -> bool:
+def _lost(said: Any) -> bool:
     return isinstance(said, Failure) and said.passing
 
 
-def _closed(told: Outcome, waited_s: float) -> BackendError:
+def _closed(told: Any, waited_s: float) -> BackendError:
     kind, said = (told.kind, told.message) if isinstance(told, Failure) else ("connection", "")
     return BackendError(
         kind,

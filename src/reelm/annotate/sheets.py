@@ -3,13 +3,15 @@
 An answer belongs to what was asked: the file's content, the question, the view and the model. A
 folder notes the digest of all but the content in `asked.json`, so that other folders about the
 same question, with other videos or cut short, give their answers instead of the model. The texts
-that were shown beside the pictures stand in each row.
+that were shown beside the pictures stand in each row, and an answer belongs to them too. Answers
+whose part is not there yet wait beside the parts: in `answered-*.parquet` those that came before
+the rest of their part, in `kept-*.parquet` those of parts that are asked again for their failures.
 """
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,7 @@ from reelm.annotate.asking import MEDIA, Outcome, Question, Todo
 from reelm.backends.base import Answer, Failure
 
 ASKED = "asked.json"
-COLUMNS = {
-    "video_id": pl.String,
-    "sha256": pl.String,
+SAID = {
     "answer": pl.String,
     "error_kind": pl.String,
     "error": pl.String,
@@ -30,13 +30,41 @@ COLUMNS = {
     "tokens_in": pl.Int64,
     "tokens_out": pl.Int64,
     "repaired": pl.Boolean,  # whether the model had to be asked twice; null for failures
-    "told": pl.String,  # texts that were shown beside the pictures, if any
 }
-SAID = tuple(COLUMNS)[2:-1]  # what a row says of its content, whatever the video's id
+"""What a row says of its content, whatever the id of whom it is about."""
 INVALID = ("invalid_json", "schema", "truncated")
 """Kinds of failure of models that answer, but not as they were asked to."""
-Known = dict[tuple[str, str], tuple[Any, ...]]
-"""What SAID names, by content and texts."""
+TOLD = {"told": pl.String}
+"""Texts that were shown beside the pictures, if any."""
+Key = tuple[str, str]
+"""What an answer belongs to, within a question: a content and the texts beside it."""
+Known = dict[Key, tuple[Any, ...]]
+"""What SAID names."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Columns of a notes folder."""
+
+    id: str = "video_id"
+    content: str = "sha256"
+    """Digest of all that was shown of whom a row is about."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further ones, that tell of whom a row is about; attributes of that one."""
+    beside: bool = True
+    """Whether texts may have been shown beside it."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Names and types, in order."""
+        beside = TOLD if self.beside else {}
+        return {self.id: pl.String, self.content: pl.String, **SAID, **self.more, **beside}
+
+
+PLACE = {name: place for place, name in enumerate(SAID)}
+KIND = PLACE["error_kind"]
+TOKENS = ("tokens_in", "tokens_out")
+VIDEOS = Form()
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,9 @@ class Sheet:
     question: Question
     known: Known
     """Answers that the model need not give again."""
+    unpaid: set[Key]
+    """Of them those that are in no line of the ledger yet."""
+    form: Form = VIDEOS
 
     def path(self, number: int) -> Path:
         """The file of a part."""
@@ -57,79 +88,139 @@ class Sheet:
         rows = [
             row
             for todo, outcome in said
-            for row in _rows(todo, self.known[key(todo)] if outcome is None else _said(outcome))
+            for row in self._rows(
+                todo, self.known[key(todo)] if outcome is None else row_of(outcome)
+            )
         ]
-        with files.atomic(self.path(number)) as tmp:
-            pl.DataFrame(rows, schema=COLUMNS, orient="row").write_parquet(tmp)
-        paid = [one for _, one in said if isinstance(one, Answer)]
-        return {
-            "rows": len(rows),
-            "tokens_in": sum(one.tokens_in for one in paid),
-            "tokens_out": sum(one.tokens_out for one in paid),
-        }
+        self._table(self.path(number), self.form.columns, rows)
+        paid = [row_of(one) for _, one in said if isinstance(one, Answer)]
+        free = [key(todo) for todo, one in said if one is None]
+        paid += [self.known[one] for one in free if one in self.unpaid]
+        tokens = {name: sum(row[PLACE[name]] for row in paid) for name in TOKENS}
+        return {"rows": len(rows), **tokens}
+
+    def hold(self, said: Mapping[Key, Outcome]) -> None:
+        """Keep answers until their parts are written, by whomever."""
+        rows = {one: row_of(outcome) for one, outcome in said.items()}
+        self._keep("answered", rows)
+        self.known.update(rows)
+        self.unpaid.update(rows)
+
+    def drop_held(self) -> None:
+        """Take away the answers that waited; the parts hold them now."""
+        for path in _waiting(self.folder):
+            path.unlink()
 
     def outcome(self) -> dict[str, Any]:
         """For the manifest: rows in all, rows that failed and how many of each kind, and of the
         contents that the model answered about, how many answers were `valid` and when."""
-        table = _table(self.folder)
+        table = _table(self._parts(), self.form.content)
         failures = Counter(table["error_kind"].drop_nulls())
         facts = {"rows": len(table), "failed": failures.total(), "failures": dict(failures)}
-        return facts | {"valid": _valid(table)}
+        return facts | {"valid": _valid(table, self.form.content)}
 
     def drop_failed(self) -> None:
         """Take away the manifest and the parts that hold failures, so that these are asked again;
-        the answers that stand beside them are known by then."""
+        the answers that stand beside them are kept."""
         (self.folder / files.MANIFEST).unlink(missing_ok=True)
-        for part in sorted(self.folder.glob("part-*.parquet")):
-            if pl.read_parquet(part, columns=["error_kind"])["error_kind"].count():
+        for part in self._parts():
+            table = _firsts(_table([part], self.form.content), self.form.content)
+            answers = table.filter(pl.col("error_kind").is_null())
+            if len(answers) < len(table):
+                paid = _by_key(answers)
+                self._keep("kept", paid)
+                self.unpaid.difference_update(paid)
                 part.unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def _keep(self, name: str, said: Known) -> None:
+        number = len(_waiting(self.folder, name))
+        rows = [(content, text or None, *row) for (content, text), row in said.items()]
+        columns = {self.form.content: pl.String, **TOLD, **SAID}
+        self._table(self.folder / f"{name}-{number:05d}.parquet", columns, rows)
+
+    def _rows(self, todo: Todo, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """One row for what was asked about and one for each copy, which cost nothing."""
+        one = todo.video
+        more = [getattr(one, name) for name in self.form.more]
+        more += [todo.told or None] if self.form.beside else []
+        free = (*said[:3], 0.0, 0, 0, *said[6:])
+        copies = [(name, one.sha256, *free, *more) for name in one.copies]
+        return [(one.id, one.sha256, *said, *more), *copies]
+
+    def _table(self, path: Path, columns: Mapping[str, Any], rows: Sequence[tuple]) -> None:
+        with files.atomic(path) as tmp:
+            pl.DataFrame(rows, schema=columns, orient="row").write_parquet(tmp)
 
 
 def open_sheet(
-    folder: Path, asked: str, question: Question, wanted: Collection[tuple[str, str]], again: bool
+    folder: Path,
+    asked: str,
+    question: Question,
+    wanted: Collection[Key],
+    again: bool,
+    form: Form = VIDEOS,
 ) -> Sheet:
     """The sheet in a folder, with what folders beside it know about the wanted contents
     and texts.
 
     Args:
-        asked: digest of all that an answer depends on but the content.
+        asked: digest of all that an answer depends on but the content and the texts.
         again: ask again what failed, whatever the reason.
     """
     files.write_text(folder / ASKED, json.dumps({"asked": asked}) + "\n")
     known: Known = {}
     for other in sorted(folder.parent.glob(f"{question.prompt.name}-*/{ASKED}")):
         if json.loads(other.read_text(encoding="utf-8")).get("asked") == asked:
-            known |= _known(other.parent, wanted, again)
-    return Sheet(folder, question, known)
+            _learn(known, other.parent, wanted, again, form.content)
+    answered, kept = (
+        set(_by_key(_table(_waiting(folder, name), form.content))) for name in ("answered", "kept")
+    )
+    return Sheet(folder, question, known, answered - kept, form)
 
 
-def key(todo: Todo) -> tuple[str, str]:
+def key(todo: Todo) -> Key:
     """What an answer belongs to, within a question."""
     return todo.video.sha256, todo.told
 
 
-def _table(folder: Path) -> pl.DataFrame:
-    """All rows of a folder; parts of before a column was there have null in it."""
-    parts = sorted(folder.glob("part-*.parquet"))
-    empty = pl.DataFrame(schema=COLUMNS)
-    return pl.concat([empty, *map(pl.read_parquet, parts)], how="diagonal").select(*COLUMNS)
+def _table(paths: Sequence[Path], content: str) -> pl.DataFrame:
+    """Content, texts and what SAID names of files; those of before a column was there have null
+    in it."""
+    columns = {content: pl.String, **TOLD, **SAID}
+    told = [pl.read_parquet(path) for path in paths]
+    return pl.concat([pl.DataFrame(schema=columns), *told], how="diagonal").select(*columns)
 
 
-def _known(folder: Path, wanted: Collection[tuple[str, str]], again: bool) -> Known:
-    """Answers, and failures that would come again, of the contents wanted."""
-    # the first row of a content holds the price; its copies cost nothing
-    table = _table(folder).unique(["sha256", "told"], keep="first", maintain_order=True)
-    rows = ((sha, told or "", said) for (_, sha, *said, told) in table.iter_rows())
-    return {
-        (sha, told): tuple(said)
-        for sha, told, said in rows
-        if (sha, told) in wanted and _stands(said, again)
-    }
+def _firsts(table: pl.DataFrame, content: str) -> pl.DataFrame:
+    """The first row of each content with its texts, which holds the price; copies cost nothing."""
+    return table.unique([content, *TOLD], keep="first", maintain_order=True)
 
 
-def _valid(table: pl.DataFrame) -> dict[str, int]:
+def _by_key(table: pl.DataFrame) -> Known:
+    return {(content, told or ""): tuple(said) for content, told, *said in table.iter_rows()}
+
+
+def _learn(known: Known, folder: Path, wanted: Collection[Key], again: bool, content: str) -> None:
+    """Add a folder's answers, and failures that would come again, of the contents wanted."""
+    for path in [*sorted(folder.glob("part-*.parquet")), *_waiting(folder)]:
+        for one, said in _by_key(_firsts(_table([path], content), content)).items():
+            better = one not in known or (known[one][KIND] and not said[KIND])
+            if one in wanted and better and _stands(said, again):
+                known[one] = said
+
+
+def _waiting(folder: Path, name: str = "*") -> list[Path]:
+    """Files of answers that wait for their parts."""
+    found = folder.glob(f"{name}-*.parquet")
+    return sorted(path for path in found if path.name.startswith(("answered-", "kept-")))
+
+
+def _valid(table: pl.DataFrame, content: str) -> dict[str, int]:
     """Answers that obeyed the schema at `first`, after one `repair`, and `never`."""
-    once = table.unique(["sha256", "told"], keep="first", maintain_order=True)
+    once = _firsts(table, content)
     repaired = once.filter(pl.col("repaired").fill_null(False)).height
     return {
         "first": once["answer"].count() - repaired,
@@ -140,22 +231,15 @@ def _valid(table: pl.DataFrame) -> dict[str, int]:
 
 def _stands(said: Sequence[Any], again: bool) -> bool:
     """True for an answer, and for a failure that is the content's own."""
-    kind, message = said[SAID.index("error_kind")], said[SAID.index("error")]
+    kind, message = said[KIND], said[KIND + 1]
     if kind is None:
         return True
     return not again and kind != MEDIA and not Failure(kind, message).passing
 
 
-def _said(outcome: Outcome) -> tuple[Any, ...]:
+def row_of(outcome: Outcome) -> tuple[Any, ...]:
+    """An outcome as SAID names it."""
     if isinstance(outcome, Answer):
         cost = round(outcome.seconds, 4), outcome.tokens_in, outcome.tokens_out
         return (outcome.text, None, None, *cost, outcome.repaired)
     return (None, outcome.kind, outcome.message, 0.0, 0, 0, None)
-
-
-def _rows(todo: Todo, said: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """One row for the video and one for each copy, which cost nothing."""
-    video, told = todo.video, todo.told or None
-    free = (*said[:3], 0.0, 0, 0, said[-1])
-    first = (video.id, video.sha256, *said, told)
-    return [first, *((name, video.sha256, *free, told) for name in video.copies)]

@@ -79,6 +79,7 @@ def transcribe(catalog: Catalog, config: TranscribeConfig, work: Path) -> Path:
     if again:
         sheet.drop_failed()
     _listen(sheet, wanted, config)
+    sheet.drop_held()
     cost = Ledger(folder).total()
     return files.finish(
         folder, stage="transcribe", version=VERSION, key=key, settings=settings,

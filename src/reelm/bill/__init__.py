@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat
 from reelm import files, sources
 from reelm.config import Config
 from reelm.cost import LEDGER, Ledger
+from reelm.data.corrections import id_column
 from reelm.errors import BadData
 
 STAGES = ("catalog", "notes", "features", "runs", "searches", "reports")
@@ -252,24 +253,31 @@ def _asked(folder: Path) -> int:
         return 0
     table = pl.concat([pl.read_parquet(part) for part in parts], how="vertical_relaxed")
     table = table.filter(pl.col("answer").is_not_null())
-    known = table["sha256"].drop_nulls() if "sha256" in table.columns else table["video_id"]
+    known = table["sha256"].drop_nulls() if "sha256" in table.columns else table[id_column(table)]
     return known.n_unique() + (len(table) - len(known))
 
 
 def _made_from(work: Path, run: Path) -> list[Path]:
-    """What is behind a run, each folder once: features and notes, and of a student its teacher
-    with what is behind that."""
+    """What is behind a run, each folder once: features, edges and notes, and of a student its
+    teacher with what is behind that."""
     found: list[Path] = []
     if (run / sources.NAME).is_file():
         named = sources.load(run)
-        features = [_there(path, work) for path in named.features.values()]
-        told = [_named(folder).get("notes") for folder in features]
+        features = [*named.features.values(), *named.profiles.values()]
+        said = [_there(path, work) for path in [*features, *([named.edges] if named.edges else [])]]
         cited = [_there(path, work) for path in named.notes]
-        found = [*features, *(_there(Path(path), work) for path in told if path), *cited]
+        found = [*said, *(path for folder in said for path in _read_by(folder, work)), *cited]
     teacher = _named(run).get("teacher")
     for folder in sorted((work / "runs").glob(f"*-{teacher}")) if teacher else ():
         found += [folder, *_made_from(work, folder)]
     return list(dict.fromkeys(found))
+
+
+def _read_by(folder: Path, work: Path) -> list[Path]:
+    """Notes that features or notes about users were made from, and what those read."""
+    told = _named(folder).get("notes") or []
+    paths = [_there(Path(path), work) for path in ([told] if isinstance(told, str) else told)]
+    return [one for path in paths for one in (path, *_read_by(path, work))]
 
 
 def _named(folder: Path) -> Mapping[str, Any]:

@@ -63,6 +63,11 @@ def subject(video_id: str, sha256: str | None) -> tuple[str, str]:
     return ("content", sha256) if sha256 else ("id", video_id)
 
 
+def id_column(table: pl.DataFrame) -> str:
+    """The column that says whom or what the rows of a notes table are about."""
+    return "user_id" if "user_id" in table.columns else "video_id"
+
+
 class Corrections:
     """All corrections of one prompt, in the order they were made."""
 
@@ -143,15 +148,15 @@ class Applied:
 
     @classmethod
     def to(cls, table: pl.DataFrame, corrections: Sequence[Correction]) -> "Applied":
-        """Those of `corrections` that are about rows of a table with `video_id`, and where it has
-        it `sha256`."""
+        """Those of `corrections` that are about rows of a table with `video_id` or `user_id`, and
+        where it has it `sha256`."""
         found: dict[tuple[str, str], list[Correction]] = {}
         for one in corrections:
             found.setdefault(one.subject, []).append(one)
         if not found:
             return cls({})
         shas = table["sha256"].to_list() if "sha256" in table.columns else [None] * len(table)
-        pairs = zip(table["video_id"].to_list(), shas, strict=True)
+        pairs = zip(table[id_column(table)].to_list(), shas, strict=True)
         rows = {name: found.get(subject(name, sha), []) for name, sha in pairs}
         return cls({name: some for name, some in rows.items() if some})
 
@@ -167,7 +172,7 @@ class Applied:
         Args:
             version: of the prompt that the table's answers are to.
         """
-        names = table["video_id"].to_list()
+        names = table[id_column(table)].to_list()
         answers = [
             merged(answer, self.versions[name], version) if name in self.versions else answer
             for name, answer in zip(names, table["answer"].to_list(), strict=True)

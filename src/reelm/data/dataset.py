@@ -25,7 +25,10 @@ from reelm.errors import BadData, MissingInput, UnknownUser
 __all__ = ["SPLITS", "Dataset", "DatasetConfig"]
 
 FIX = "reelm encode --encoder <name>"
-FIX_PROFILES = "Dataset.with_profiles(features), one vector per user id"
+FIX_PROFILES = (
+    "reelm train --profiles name=<features folder of users>, or Dataset.with_profiles(features), "
+    "one vector per user id"
+)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,24 @@ out and counted.
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float32, Int64
 
+from reelm.data.tables import read_notes
 from reelm.errors import BadData
+
+log = logging.getLogger(__name__)
+
+LETTERS = "ABCDEFGHIJKLMNOPQRST"
+"""Names of candidates, in the order shown."""
 
 SCHEMA = {
     "user_id": pl.String,
@@ -90,6 +100,41 @@ class Preferences:
         for array in (self.user, self.liked, self.disliked, self.weight):
             seen.update(np.ascontiguousarray(array).data)
         return seen.digest()
+
+
+def read_edges(folder: Path) -> pl.DataFrame:
+    """The edges of a notes folder to the prompt preference_edges, columns as SCHEMA. Corrections
+    have taken the place of answers; where the model gave none, they weigh 1. A letter that names
+    no candidate is left out and told of in the log.
+
+    Raises:
+        BadData: the folder is not finished, or holds no notes about candidates.
+    """
+    table = read_notes(folder)
+    missing = [name for name in ("user_id", "candidates") if name not in table.columns]
+    if missing:
+        raise BadData(
+            f"{folder}: no column {', '.join(missing)}, so these are no edges. Make some with "
+            "`reelm annotate --prompt preference_edges`."
+        )
+    rows = []
+    for user, answer, shown in table.select("user_id", "answer", "candidates").iter_rows():
+        said = json.loads(answer) if answer else None
+        named = _named(said, shown or []) if said else None
+        if said and named is None:
+            log.warning("%s: %s: %s names no candidate and is left out", folder, user, answer)
+        elif said and named:
+            rows.append((user, *named, float(said.get("weight", 1.0))))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _named(said: Mapping[str, Any], shown: Sequence[str]) -> tuple[str, str] | None:
+    """The videos that the letters of an answer stand for."""
+    letters = [str(said.get(name, "")) for name in ("liked", "disliked")]
+    known = dict(zip(LETTERS, shown, strict=False))
+    if not all(letter in known for letter in letters):
+        return None
+    return known[letters[0]], known[letters[1]]
 
 
 def _rows(ids: pl.Series, row: dict[str, int]) -> Int64[np.ndarray, "edges"]:

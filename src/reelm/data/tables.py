@@ -54,7 +54,7 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen vectors of videos; row i of `vectors` belongs to `ids[i]`."""
+    """Frozen vectors of videos, or of users; row i of `vectors` belongs to `ids[i]`."""
 
     name: str
     ids: tuple[str, ...]
@@ -134,11 +134,14 @@ def applied(folder: Path, table: pl.DataFrame) -> Applied:
 
 
 def _ids(folder: Path) -> tuple[str, ...]:
-    """Ids in the order of the vectors: by part and row where both are given."""
-    table = _table(folder / "ids.parquet", ("video_id",))
+    """Ids in the order of the vectors, of videos or users: by part and row where both are given."""
+    path = folder / "ids.parquet"
+    users = "user_id" in _lazy(path, ()).collect_schema().names()
+    name = "user_id" if users else "video_id"
+    table = _table(path, (name,))
     if {"part", "row"} <= set(table.columns):
         table = table.sort("part", "row")
-    return tuple(table["video_id"].cast(pl.String).to_list())
+    return tuple(table[name].cast(pl.String).to_list())
 
 
 def _stem(folder: Path) -> str:

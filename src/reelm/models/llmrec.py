@@ -48,7 +48,10 @@ from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 BASES: dict[str, type[LightGCN | MMSSL]] = {"lightgcn": LightGCN, "mmssl": MMSSL}
 SHARED = tuple(PairwiseConfig.model_fields)  # settings that the base takes from this model
-FIX = "Dataset.with_preferences(edges) on the training data, or set model.share to 0"
+FIX = (
+    "reelm annotate --prompt preference_edges, then reelm train --edges <its folder>; from Python "
+    "Dataset.with_preferences(edges) on the training data; or set model.share to 0"
+)
 
 Sides = tuple[Tensor, Tensor]
 """Vectors of users and of items."""

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,8 @@ class Prompt(BaseModel):
     version: ClassVar[int]
     """Raise it when the question or the schema changes: old notes are then asked again."""
     max_tokens: ClassVar[int] = 128
+    about: ClassVar[Literal["video", "user"]] = "video"
+    """What is asked about: a video by its pictures, or a user by notes of what they watched."""
 
     @classmethod
     @abstractmethod

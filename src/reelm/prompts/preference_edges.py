@@ -5,12 +5,10 @@ It is put as a choice among letters, whose probabilities say both who is liked a
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from reelm.data.preferences import LETTERS
 from reelm.prompts.base import Prompt, Vocabulary, closed
-
-LETTERS = "ABCDEFGHIJKLMNOPQRST"
-"""Names of candidates, in the order shown."""
 
 
 class PreferenceEdges(Prompt):
@@ -19,6 +17,7 @@ class PreferenceEdges(Prompt):
     name: ClassVar[str] = "preference_edges"
     version: ClassVar[int] = 1
     max_tokens: ClassVar[int] = 24
+    about: ClassVar[Literal["video", "user"]] = "user"
 
     liked: str
     disliked: str

@@ -4,7 +4,7 @@ Nothing is asked about who they are: age, gender, origin and the like are not to
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from reelm.prompts.base import Prompt, Vocabulary, closed
 
@@ -19,6 +19,7 @@ class UserProfile(Prompt):
     name: ClassVar[str] = "user_profile"
     version: ClassVar[int] = 1
     max_tokens: ClassVar[int] = 240
+    about: ClassVar[Literal["video", "user"]] = "user"
 
     likes: list[str]
     dislikes: list[str]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reelm import annotate as verb
 from reelm import bill, files, look
 from reelm.annotate import AnnotateConfig, annotate, texts
+from reelm.backends.base import Failure
 from reelm.backends.blocks.schema import faults
 from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_notes
@@ -132,6 +133,23 @@ def test_answers_belong_to_their_texts(catalog, tmp_path):
     other = Catalog(catalog.folder, changed, catalog.events)
     redone, fourth = asked(other, tmp_path, texts=("title",))
     assert list(redone) == ["v5"] and fourth != second
+
+
+def test_a_retry_keeps_answers_by_their_texts(catalog, tmp_path):
+    class Refusing(Hearing):
+        def answer(self, requests):
+            said = super().answer(requests)
+            return [Failure("refused", "no") if r.key == "v0" else one
+                    for r, one in zip(requests, said, strict=True)]  # fmt: skip
+
+    how = AnnotateConfig(texts=("title",))
+    first = annotate(catalog, Refusing(), Details, how, tmp_path)
+    assert files.manifest(first)["failed"] == 1
+    again, second = asked(catalog, tmp_path, texts=("title",), retry_failed=True)
+    assert sorted(again) == ["v0"] and second == first, "of the same file two texts are known"
+    told = {row["video_id"]: row["told"] for row in read_notes(first).to_dicts()}
+    assert len(told) == 6 and told["v2"] != told["v3"] and told["v4"] is None
+    assert not list(first.glob("kept-*")) and files.manifest(first)["failed"] == 0
 
 
 def test_answers_to_commands_obey_the_schema(catalog, tmp_path):

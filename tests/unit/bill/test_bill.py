@@ -128,6 +128,27 @@ def test_a_student_costs_its_teacher_too(work):
     assert found["runs/mf-f"].seconds == 2 + 10 + 5 + 60
 
 
+def test_what_was_said_of_users_counts_with_what_it_was_read_from(work):
+    caption = str(work / "notes" / "caption-a")
+    told = {"notes": [caption], "train": "t"}
+    for name, seconds in (("user_profile-p", 7.0), ("preference_edges-q", 9.0)):
+        folder = stage(
+            work, "notes", name, [Cost(0, 2, seconds)], rows=2, failed=0, inputs=told,
+        )  # fmt: skip
+        pl.DataFrame({"user_id": ["u0", "u1"], "answer": ["{}", None]}).write_parquet(
+            folder / "part-00000.parquet"
+        )
+    read = {"notes": str(work / "notes" / "user_profile-p")}
+    stage(work, "features", "text-r", [Cost(0, 2, 3.0)], rows=2, failed=0, inputs=read)
+    folder = run(work, "llmrec-s", "s", 1.0)
+    edges, profiles = work / "notes" / "preference_edges-q", work / "features" / "text-r"
+    Sources(catalog=work / "catalog" / "c", edges=edges, profiles={"said": profiles}).save(folder)
+    found = {entry.name: entry for entry in runs(work)}["runs/llmrec-s"]
+    assert found.seconds == 1 + 3 + 7 + 9 + 60 and len(set(found.folders)) == 5
+    per_note = {entry.name: entry for entry in bill.notes(work)}["notes/user_profile-p"]
+    assert (per_note.rows, per_note.seconds) == (1, 7)
+
+
 def test_a_work_folder_that_was_moved_is_found(work, tmp_path_factory):
     moved = tmp_path_factory.mktemp("moved") / "work"
     work.rename(moved)

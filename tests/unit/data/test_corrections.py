@@ -73,6 +73,8 @@ def test_later_versions_are_laid_over_earlier_ones(tmp_path):
     assert [one.author for one in store.history("v0", "s0")] == ["ann", "bob"]
     assert digests[0] is None and len(set(digests)) == 3
     assert 0 <= time.time() - second.time < 60
+    store.add(correction(fields={"colour": "green"}))
+    assert answers(folder) == {"v0": {"colour": "green", "subject": "hen"}}
 
 
 def test_a_failed_note_gets_the_whole_correction_and_no_longer_counts_as_failed(tmp_path):

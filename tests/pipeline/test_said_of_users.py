@@ -1,0 +1,60 @@
+"""From a rendered world to llmrec by commands alone: notes, a base, edges and profiles of users."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from reelm import runs, sources
+from reelm.cli import app
+from reelm.data.tables import read_notes
+
+CHEAP = ("--set", "annotate.replicas=0", "--set", "annotate.seconds=120")
+CUT = ("--set", "split.name=leave_last_two")
+SMALL = ("--set", "model.dim=4", "--set", "train.epochs=2", "--set", "train.validate_on=20")
+
+
+def said(*words: object) -> list[str]:
+    ran = CliRunner().invoke(app, [str(word) for word in words])
+    assert ran.exit_code == 0, ran.output + repr(ran.exception)
+    return ran.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_world_to_llmrec_by_commands(tmp_path):
+    work = ("--work", tmp_path)
+    world = tmp_path / "world"
+    render = ("--set", "world.width=90", "--set", "world.height=160", "--set", "world.fps=4")
+    said("world", "--videos", 12, "--people", 20, "--out", world, *render)
+    said("ingest", world, *work)
+    notes = said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
+    base = said("train", "--model", "lightgcn", *CUT, *SMALL, *work)[-1]
+
+    users = ("--backend", "tallies", "--notes", notes, *CUT, *CHEAP, *work)
+    profile = said("annotate", "--prompt", "user_profile", *users)[-1]
+    edges = said("annotate", "--prompt", "preference_edges", "--base", base, *users)[-1]
+    assert said("annotate", "--prompt", "preference_edges", "--base", base, *users)[-1] == edges
+    hashing = ("--encoder", "hashing", "--input", "notes")
+    profiles = said("encode", *hashing, "--notes", profile, *work)[-1]
+    features = said("encode", *hashing, *work)[-1]
+    assert pl.read_parquet(Path(profiles) / "ids.parquet").columns[0] == "user_id"
+    assert pl.read_parquet(Path(features) / "ids.parquet").columns[0] == "video_id"
+
+    given = ("--features", f"text={features}", "--profiles", f"said={profiles}", "--edges", edges)
+    how = ("--set", 'model.profiles=["said"]', "--set", "model.share=0.5")
+    run = Path(said("train", "--model", "llmrec", *given, *how, *CUT, *SMALL, *work)[-1])
+    assert Path(run).name.startswith("llmrec-")
+    report = json.loads((Path(said("evaluate", run, *work)[-1]) / "report.json").read_text())
+    assert report["pools"]["mixed"]["metrics"]
+
+    known = sources.load(run).read().train
+    assert len(known.preferences) > 0 and (known.profiles["said"] != 0).any()
+    assert len(runs.load(run).recommend(known.users[:2], 3)) == 6
+    seen = {known.items[item] for item in known.item}
+    for folder in (profile, edges):
+        for user, shown in read_notes(Path(folder)).select("user_id", "shown").iter_rows():
+            assert set(shown) <= seen and known.row(user) >= 0
+    told = json.loads("\n".join(said("provenance", edges, known.users[0], "--json")))
+    assert set(told["shown"]) <= seen and told["text"]

@@ -1,0 +1,85 @@
+"""Counting in the place of a language model: ties are no edges, in whatever order they stand."""
+
+import json
+
+import pytest
+
+from reelm import tallies
+from reelm.backends.base import Answer, Failure, Request
+from reelm.dossiers import Dossier, decided, edges
+from reelm.prompts.attributes import Attributes
+from reelm.prompts.user_profile import UserProfile
+
+WATCHED = ["- subject: cat; mood: calm; scene: city"] * 3 + ["- subject: dog; mood: calm"]
+LIKED = "subject: cat; mood: calm; scene: city"
+PLAIN = "subject: dog; mood: sad"
+WORST = "subject: bird; mood: sad; scene: sea"
+
+
+def asked(*candidates):
+    """Both dossiers of a user, the candidates in opposite orders."""
+
+    def one(shown):
+        lines = [f"{letter}) {text}" for letter, text in zip("ABCDE", shown, strict=False)]
+        text = "\n".join([*WATCHED, "", *lines, "", "Which?"])
+        ids = tuple(f"v{candidates.index(text)}" for text in shown)
+        return Dossier("u", Request("u", (text,)), ("w",), ids)
+
+    return one(candidates), one(candidates[::-1])
+
+
+def found(*candidates):
+    return edges([asked(*candidates)], tallies.choose)
+
+
+def test_without_a_tie_there_is_an_edge():
+    made = found(PLAIN, LIKED, WORST)
+    assert made.table.select("liked", "disliked").rows() == [("v1", "v2")]
+    assert (made.disagreed, made.failed) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [(LIKED, PLAIN, LIKED + " "), (PLAIN, WORST, WORST + " "), (LIKED, LIKED + " ")],
+    ids=["best", "worst", "all"],
+)
+def test_a_tie_is_no_edge(candidates):
+    made = found(*candidates)
+    assert len(made.table) == 0 and (made.disagreed, made.failed) == (1, 0)
+
+
+def test_a_tie_in_the_middle_does_not_matter():
+    assert len(found(LIKED, PLAIN, PLAIN + " ", WORST).table) == 1
+
+
+def test_equal_candidates_score_the_same_however_their_values_are_added():
+    """Five candidates with values of their own, each of which came as often as those of others."""
+    families = [[f"{name}{n}: x" for n in range(9)] for name in "abcde"]
+    watched = ["- " + "; ".join(value for some in families for value in some[n:]) for n in range(9)]
+    lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", families, strict=True)]
+    request = Request("u", ("\n".join([*watched, *lines]),))
+    ((first, *rest),) = tallies.choose([request], [list("ABCDE")])
+    assert rest == [first] * 4
+
+
+def test_only_ties_that_are_told_apart_by_more_than_rounding_count():
+    assert isinstance(decided([0.0, -1.0, -1.0 - 1e-12], [-1.0, -1.0 - 1e-13, 0.0]), Failure)
+    assert not isinstance(decided([0.0, -1.0, -1.1], [-1.1, -1.0, 0.0]), Failure)
+
+
+def profile(text, schema):
+    (said,) = tallies.Tallies().answer([Request("u", (text,), schema)])
+    return said
+
+
+def test_a_profile_is_what_comes_most_often():
+    said = profile("\n".join([*WATCHED, "", "What?"]), UserProfile.schema())
+    assert isinstance(said, Answer)
+    answer = UserProfile.model_validate_json(said.text)
+    assert answer.likes == ["mood calm", "scene city", "subject cat"] and answer.dislikes == []
+    assert json.loads(said.text)["summary"] == "Counted in 4 watched videos."
+
+
+def test_what_it_cannot_answer_is_a_failure():
+    said = profile("What is seen?", Attributes.schema())
+    assert isinstance(said, Failure) and said.kind == "unsupported"
