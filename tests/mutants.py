@@ -34,7 +34,7 @@ LIMIT_S = 600
 """A fault may make the package hang, or the machine may be busy: a longer run proves nothing."""
 SLOW = ("torch", "torch._dynamo", "scipy.sparse")
 """What is imported once, before the forks; nothing that starts threads or that pytest rewrites."""
-SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", "_scratch*")
+SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", "_scratch*", "results")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def mutants(path: Path = HERE / "mutants.toml") -> list[Mutant]:
 
 def copy(root: Path) -> None:
     """What the tests need, in a folder of its own."""
-    for folder in ("src", "tests"):
+    for folder in ("src", "tests", "benchmarks"):  # some tests run a benchmark's small form
         shutil.copytree(ROOT / folder, root / folder, ignore=SKIP)
     for name in ("pyproject.toml", "README.md"):
         if (ROOT / name).is_file():
