@@ -2,6 +2,7 @@
 
 import os
 import time
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,9 @@ def used(page, address):
 
 
 def percent(share):
-    return f"{100 * share:.{1 if share < 0.0995 else 0}f} %"
+    """As a browser rounds: halves go up, where Python takes them to the even side."""
+    places = Decimal("0.1") if share < 0.0995 else Decimal(1)
+    return f"{Decimal(100 * share).quantize(places, ROUND_HALF_UP)} %"
 
 
 def test_it_renders_without_data(look):
