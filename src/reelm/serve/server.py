@@ -232,7 +232,8 @@ def listening(host: str, port: int, keys: Keys | None = None) -> Iterator[socket
     """
     address = _allowed(host, keys)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # named as TCP, or asyncio does not switch Nagle's algorithm off, and answers wait 40 ms
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((str(address), port))

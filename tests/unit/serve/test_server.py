@@ -9,7 +9,7 @@ import pytest
 from reelm import files
 from reelm.errors import BadData, ConfigError
 from reelm.serve.notes import load_notes
-from reelm.serve.server import running, serve, store_of
+from reelm.serve.server import listening, running, serve, store_of
 
 from .conftest import answer, video
 
@@ -87,3 +87,9 @@ def test_notes_are_merged_and_keep_their_provenance(tmp_path):
 def test_unfinished_notes_are_refused(tmp_path):
     with pytest.raises(BadData, match="manifest"):
         load_notes([tmp_path])
+
+
+def test_small_answers_are_not_held_back():
+    """asyncio switches Nagle's algorithm off for sockets that are named as TCP only."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
