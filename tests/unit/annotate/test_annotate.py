@@ -1,9 +1,9 @@
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 
+from grey import Decoded
 from reelm import annotate as verb
 from reelm import files
 from reelm.annotate import AnnotateConfig, annotate, annotate_all, asking
@@ -11,30 +11,10 @@ from reelm.backends.base import Answer, Failure
 from reelm.backends.fake import Fake, FakeConfig
 from reelm.cost import Ledger
 from reelm.data.tables import Catalog, read_notes
-from reelm.engine import Decoder
 from reelm.errors import BackendError
 from reelm.media.views import Picture, View
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
-
-
-class Decoded(Decoder):
-    """In place of the decoder: every file is grey frames of its own shade."""
-
-    def __init__(self, work, moments, config):
-        self.moments = moments
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self, wanted):
-        return [
-            (np.full((self.moments, 8, 8, 3), int(v.sha256, 16), np.uint8), np.zeros(0, np.float32))
-            for v in wanted
-        ]
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 
+from grey import Decoded
 from reelm import annotate as verb
 from reelm import files
 from reelm.annotate import AnnotateConfig, annotate, batches
@@ -14,39 +14,21 @@ from reelm.backends.fake import Fake
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.batch_files import BatchConfig
 from reelm.data.tables import read_catalog, read_notes
-from reelm.engine import Decoder
-from reelm.errors import BadData, ConfigError, MediaError
+from reelm.errors import BadData, ConfigError
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
 
 PART = AnnotateConfig(part=4)
 
 
-class Decoded(Decoder):
-    """In place of the decoder: every file is grey frames of its own shade; v03 is broken."""
-
-    def __init__(self, work, moments, config):
-        self.moments = moments
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self, wanted):
-        return [
-            MediaError(v.path, "no video stream")
-            if v.id == "v03"
-            else (np.full((self.moments, 8, 8, 3), int(v.sha256[:3]), np.uint8), np.zeros(0, "f4"))
-            for v in wanted
-        ]
+class Broken(Decoded):
+    broken = frozenset({"v03"})
 
 
 @pytest.fixture(autouse=True)
 def decoded(monkeypatch):
-    monkeypatch.setattr(verb, "Decoder", Decoded)
-    monkeypatch.setattr(batches, "Decoder", Decoded)
+    monkeypatch.setattr(verb, "Decoder", Broken)
+    monkeypatch.setattr(batches, "Decoder", Broken)
 
 
 @pytest.fixture
@@ -240,7 +222,7 @@ def test_a_read_that_is_killed_goes_on(catalog, backend, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         batches.read(folder, found)
     monkeypatch.undo()
-    monkeypatch.setattr(batches, "Decoder", Decoded)
+    monkeypatch.setattr(batches, "Decoder", Broken)
     taken = batches.read(folder, found)
     assert taken.open == 0
     assert files.manifest(taken.folders[0])["cost"]["tokens_out"] == 8 * 5

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
+from grey import Decoded
 from reelm import annotate as verb
 from reelm import files
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends.base import Answer, Failure
 from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_notes
-from reelm.engine import Decoder
-from reelm.errors import BadData, MediaError
+from reelm.errors import BadData
 from reelm.prompts.caption import Caption
 
 BROKEN = 2
@@ -36,29 +35,14 @@ class Moody(Fake):
         ]
 
 
-class Decoded(Decoder):
-    """In place of the decoder: no files are needed, and one cannot be read."""
-
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self, wanted):
-        good = np.zeros((2, 8, 8, 3), np.uint8), np.zeros(0, np.float32)
-        return [
-            MediaError(v.path, "no video stream") if v.id == f"v{BROKEN}" else good for v in wanted
-        ]
+class Broken(Decoded):
+    broken = frozenset({f"v{BROKEN}"})
 
 
 @pytest.fixture
 def catalog(tmp_path, monkeypatch) -> Catalog:
     """Ten videos, of which v9 is a copy of v0."""
-    monkeypatch.setattr(verb, "Decoder", Decoded)
+    monkeypatch.setattr(verb, "Decoder", Broken)
     videos = pl.DataFrame(
         {
             "video_id": [f"v{n}" for n in range(10)],

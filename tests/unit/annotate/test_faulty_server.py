@@ -4,10 +4,10 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
+from grey import Decoded
 from reelm import annotate as verb
 from reelm.annotate import AnnotateConfig, annotate, asking
 from reelm.backends.base import KINDS, Failure
@@ -15,29 +15,12 @@ from reelm.backends.blocks import http
 from reelm.backends.fake import Fake
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.data.tables import Catalog, read_notes
-from reelm.engine import Decoder
 from reelm.prompts.attributes import Attributes
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import faulty_server
 
 SHARES = {"500": 0.10, "hang": 0.03, "cut": 0.06, "malformed": 0.06}
-
-
-class Decoded(Decoder):
-    """In place of the decoder: grey frames, each file of its own shade."""
-
-    def __init__(self, work, moments, config):
-        self.moments = moments
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self, wanted):
-        return [
-            (np.full((self.moments, 8, 8, 3), int(v.sha256, 16), np.uint8), np.zeros(0, np.float32))
-            for v in wanted
-        ]
 
 
 @pytest.fixture
