@@ -84,7 +84,7 @@ def ingest(
 def encode(
     encoder: Annotated[str, typer.Option(help="Which frozen network or formula.")] = "text",
     input: Annotated[
-        str | None, typer.Option(help="What text encoders read: title, notes, title+notes …")
+        str | None, typer.Option(help="What text encoders read: title, notes, values …")
     ] = None,
     notes: NotesOption = None,
     catalog: CatalogOption = None,
@@ -97,9 +97,9 @@ def encode(
 
     raw = asked.raw(settings, sets, encode={"input": input} if input else {})
     chosen = asked.section("encode", raw)
-    if notes is None and "notes" in chosen.input:
-        notes = asked.notes(work)
     made = asked.sibling("encoders", encoder, raw, "encoder")
+    if notes is None and made.reads == "text" and verb.reads_notes(chosen.input or made.usual):
+        notes = asked.notes(work)
     _made(verb.encode(asked.catalog(catalog, work), made, chosen, work, notes))
 
 

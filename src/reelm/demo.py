@@ -18,7 +18,10 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "SASRec, ID only": ("sasrec", {"items": "id"}),
     "SASRec + title and hashtags": ("sasrec", {"items": "both", "features": ("title",)}),
     "SASRec + notes by pocket": ("sasrec", {"items": "both", "features": ("notes",)}),
-}
+    "SASRec + notes, taste": (
+        "sasrec", {"items": "both", "features": ("notes",), "taste": ("values",)},
+    ),
+}  # fmt: skip
 """What is compared: the name shown, the model and its settings."""
 POOLS = ("warm", "cold", "mixed")
 MEASURE = "recall@10"
@@ -81,7 +84,7 @@ def _filmed(config: DemoConfig, work: Path, say: Say) -> Any:
 
 
 def _watched(catalog: Any, work: Path, say: Say) -> tuple[Path, dict[str, Path]]:
-    """Notes by pocket, and text features of the titles and of the notes."""
+    """Notes by pocket; text features of the titles and of the notes, and the noted values."""
     from reelm import backends, encoders, prompts
     from reelm.annotate import AnnotateConfig, annotate
     from reelm.backends.base import Maker
@@ -96,6 +99,7 @@ def _watched(catalog: Any, work: Path, say: Say) -> tuple[Path, dict[str, Path]]
     return notes, {
         "title": encode(catalog, text, EncodeConfig(input="title"), work),
         "notes": encode(catalog, text, EncodeConfig(input="notes"), work, notes),
+        "values": encode(catalog, encoders.find("values")(), EncodeConfig(), work, notes),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic import PositiveInt
 
-from reelm import files, prompts
+from reelm import files, prompts, tallies
 from reelm.data.corrections import id_column
 from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
@@ -29,9 +29,10 @@ ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.S
 class EncodeConfig(DecodeConfig):
     """Section [encode]."""
 
-    input: str = "title"
-    """What encoders of text read: title (with hashtags), notes, title+notes, or a column of the
-    catalogue's videos."""
+    input: str | None = None
+    """What encoders of text read: title (with hashtags), notes (as sentences), title+notes, values
+    (short values of notes, for the encoder `values`), or a column of the catalogue's videos.
+    Unset: values for that encoder, title for others."""
     part: PositiveInt = 256
     """Videos per file of vectors; at most this many are lost when the run is killed."""
     batch: PositiveInt = 32
@@ -61,19 +62,19 @@ def encode(
     """Fill `work/features/<encoder>-<key>` and return it. Run it again to go on after a kill.
 
     Args:
-        notes: a finished notes folder, for `input = "notes"` and `"title+notes"`. If it is about
-            users, the rows are theirs.
+        notes: a finished notes folder, for `input = "notes"`, `"title+notes"` and `"values"`. If it
+            is about users, the rows are theirs.
 
     Raises:
         MissingInput: notes are to be read and none were given.
         ConfigError: `input` names neither a way to read nor a column, or users have no titles.
         StaleFolder: another process is filling the same folder.
     """
-    text = encoder.reads == "text"
-    tasks = _texts(catalog, config.input, notes) if text else _files(catalog)
+    text, reads = encoder.reads == "text", config.input or encoder.usual
+    tasks = _texts(catalog, reads, notes) if text else _files(catalog)
     tasks = tasks[: config.limit]
     kept = {"part"} if text else {"part", "seconds", "memory_mb", "longest"}
-    settings = config.model_dump(include=kept) | ({"input": config.input} if text else {})
+    settings = config.model_dump(include=kept) | ({"input": reads} if text else {})
     seen = [(task.ids, task.source if text else task.source.sha256) for task in tasks]
     inputs = {
         "encoder": encoder.identity(),
@@ -194,10 +195,10 @@ def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
     """One task per video of the catalogue; the text is None where there is nothing to read."""
     table = catalog.videos
     ids = table["video_id"].to_list()
-    if reads not in ("title", "notes", "title+notes"):
+    if reads not in ("title", "notes", "title+notes", "values"):
         if reads not in table.columns:
             raise ConfigError(
-                f"encode.input: {reads!r} is not title, notes, title+notes or a column of "
+                f"encode.input: {reads!r} is not title, notes, title+notes, values or a column of "
                 f"{catalog.folder}; columns: {', '.join(table.columns)}."
             )
         texts = [str(value or "").strip() for value in table[reads].to_list()]
@@ -231,17 +232,24 @@ def _titles(table: pl.DataFrame) -> list[str]:
 
 
 def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
-    """What each video's or user's note says, as a sentence; of users also those without one."""
-    if "notes" not in reads:
+    """What each video's or user's note says, as a sentence or as a line of values; of users also
+    those without one."""
+    if not reads_notes(reads):
         return {}
     if notes is None:
         raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
+    told = tallies.line if reads == "values" else prompt.as_text
     table = read_notes(notes)
     return {
-        name: prompt.as_text(json.loads(answer)) if answer else ""
+        name: told(json.loads(answer)) if answer else ""
         for name, answer in table.select(id_column(table), "answer").iter_rows()
     }
+
+
+def reads_notes(reads: str) -> bool:
+    """Whether an input of encoders is made of notes."""
+    return "notes" in reads or reads == "values"
 
 
 def _of_users(notes: Path | None) -> bool:

@@ -6,13 +6,14 @@ import polars as pl
 import pytest
 
 import tiny_clips
-from reelm import files
+from reelm import files, tallies
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_features, read_notes
 from reelm.encode import EncodeConfig, encode
 from reelm.encoders.hashing import Hashing
 from reelm.encoders.signal import Signal
+from reelm.encoders.values import Values
 from reelm.errors import ConfigError, MissingInput
 from reelm.prompts.attributes import Attributes
 
@@ -66,6 +67,17 @@ def test_titles_are_read_with_their_hashtags(catalog, tmp_path):
     assert set(failed(folder)) == {"v000", "v005"} and "no title" in failed(folder).values()
     said = Hashing().encode(["<b>clip</b> number 3 #cat #fyp"])[0]
     assert np.array_equal(made.vectors[made.ids.index("v003")], said)
+
+
+def test_values_of_notes_have_a_column_each(catalog, work, notes):
+    folder = encode(catalog, Values(), EncodeConfig(), work, notes)
+    made = read_features(folder)
+    assert files.manifest(folder)["settings"]["input"] == "values"
+    rows = read_notes(notes).filter(pl.col("video_id") == "v002")
+    said = Values().encode([tallies.line(json.loads(rows["answer"][0]))])[0]
+    assert said.any() and np.array_equal(made.vectors[made.ids.index("v002")], said)
+    with pytest.raises(MissingInput, match="notes"):
+        encode(catalog, Values(), EncodeConfig(), work)
 
 
 def test_notes_are_read_as_sentences(catalog, work, notes):

@@ -12,6 +12,7 @@ ENCODERS = {
     "hashing": "reelm.encoders.hashing:Hashing",  # words, no weights: for tests and baselines
     "signal": "reelm.encoders.signal:Signal",  # colour, motion, cuts, loudness; no weights
     "text": "reelm.encoders.text:Text",  # sentence-transformers-type models
+    "values": "reelm.encoders.values:Values",  # what is noted, a column each; no weights
     "vision": "reelm.encoders.vision:Vision",  # the vision tower of a LLaVA-type checkpoint
 }
 

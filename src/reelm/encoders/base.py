@@ -37,6 +37,8 @@ class Encoder(ABC):
     Config: ClassVar[type[EncoderConfig]]
     reads: ClassVar[Literal["text", "video"]]
     """Whether `encode` is given strings or Clips."""
+    usual: ClassVar[str] = "title"
+    """What an encoder of text reads where `encode.input` does not say."""
 
     dim: int
     """Width of the vectors."""

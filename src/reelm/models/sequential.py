@@ -24,6 +24,7 @@ from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.dot import dot
 from reelm.models.blocks.items import ItemVectors
+from reelm.models.blocks.taste import Taste
 
 AT_ONCE = 128  # histories read at a time when scoring: bounds the memory of an evaluation
 REDRAWS = 3  # times a drawn item that the user chose is drawn again
@@ -51,6 +52,10 @@ class SequentialConfig(Config):
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of items whose learned vector is left out of a step, so that the features must do
     without it as they will for a new video. Only with `items = "both"`."""
+    taste: tuple[str, ...] = ()
+    """Feature tables of noted values (encoder `values`): how much oftener a history shows a value
+    than the catalogue does is weighed and added to the scores of all items that show it.
+    """
     ages: NonNegativeInt = 0
     """Spells of the log in which the age of an item is counted, 16 for example. What each age is
     worth is learned and added to the scores, which are then those of the log's end: for a split by
@@ -86,10 +91,10 @@ class SequentialConfig(Config):
     def _has_features(self) -> "SequentialConfig":
         if self.items != "id" and not self.features:
             raise ValueError(f"items = {self.items!r} needs at least one name in features")
-        if self.items == "id" and (self.ages or self.cold_bonus):
+        if self.items == "id" and not self.taste and (self.ages or self.cold_bonus):
             raise ValueError(
-                "ages and cold_bonus need items = 'content' or 'both': without features nothing "
-                "is known of an item that training never saw"
+                "ages and cold_bonus need items = 'content' or 'both', or taste: without features "
+                "nothing is known of an item that training never saw"
             )
         return self
 
@@ -109,6 +114,7 @@ class Sequential(Retriever):
         self.vectors = ItemVectors(*made)
         self.apart = ItemVectors(*made) if config.table == "separate" else None
         self.age = AgeWorth(data, config.ages) if config.ages else None
+        self.taste = Taste(data, config.taste) if config.taste else None
         self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
@@ -119,7 +125,8 @@ class Sequential(Retriever):
 
     @classmethod
     def needs(cls, config: SequentialConfig) -> tuple[str, ...]:
-        return () if config.items == "id" else tuple(f"features.{n}" for n in config.features)
+        read = () if config.items == "id" else config.features
+        return tuple(f"features.{name}" for name in dict.fromkeys((*read, *config.taste)))
 
     @abstractmethod
     def states(
@@ -153,6 +160,10 @@ class Sequential(Retriever):
         others = self._others(history, target, places)
         read, wanted, against = self._read(history, target, others)
         states = self.states(read, real, part)[places].float()
+        if self.taste is not None:
+            states = torch.cat([states, self.taste.places(history)[places]], dim=-1)
+            wanted = torch.cat([wanted, self.taste.items(target)], dim=-1)
+            against = torch.cat([against, self.taste.items(others)], dim=-1)
         if self.age is not None:
             assert batch.when is not None
             when = _left(batch.when, first)[places]
@@ -180,6 +191,8 @@ class Sequential(Retriever):
             states = self.states(read[_left(part, first)], real)
             last = (real.sum(1) - 1).clamp(min=0)
             newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
+        if self.taste is not None:
+            newest = torch.cat([newest, self.taste.newest(history)], dim=-1)
         return newest
 
     def factors(self) -> Factors:
@@ -272,12 +285,15 @@ class Sequential(Retriever):
         log_chance = (chance[target], chance[others]) if uneven else None
         return losses.shared_softmax(states, wanted, against, items, log_chance, weight)
 
-    def _all(self) -> tuple[Float[Tensor, "items dim"], Float[Tensor, "items dim"]]:
+    def _all(self) -> tuple[Float[Tensor, "items dim"], Float[Tensor, "items wide"]]:
         """Vectors of all items, to read with and to compare with."""
         kept = self._kept
         if kept is None or self.training or torch.is_grad_enabled():
             read = self.vectors()
-            kept = read, read if self.apart is None else self.apart()
+            compared = read if self.apart is None else self.apart()
+            if self.taste is not None:
+                compared = torch.cat([compared, self.taste.table], dim=-1)
+            kept = read, compared
             self._kept = None if self.training or torch.is_grad_enabled() else kept
         return kept
 

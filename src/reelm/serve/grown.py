@@ -19,6 +19,7 @@ from reelm.data.tables import Features
 from reelm.models.base import Ranker, Retriever
 from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.items import LENGTH, ContentProjector
+from reelm.models.blocks.taste import Taste
 from reelm.models.content import Content
 from reelm.runs import Run
 
@@ -81,8 +82,9 @@ def grow(run: Run, videos: Mapping[str, Vectors], scales: Mapping[str, Scale]) -
     }
     if not fitting or isinstance(run.model, Ranker):
         return run
-    raw = [torch.stack(column) for column in zip(*fitting.values(), strict=True)]
-    model = _longer(run.model, raw, [scales[name] for name in names])
+    columns = zip(*fitting.values(), strict=True)
+    raw = {name: torch.stack(column) for name, column in zip(names, columns, strict=True)}
+    model = _longer(run.model, raw, scales)
     if model is None or not _agrees(run.model, model, len(run.items)):
         return run
     return replace(run, model=model, items=(*run.items, *fitting))
@@ -93,13 +95,10 @@ def _fits(name: str, found: Vectors, scales: Mapping[str, Scale]) -> bool:
 
 
 def _longer(
-    model: Retriever, raw: Sequence[Float[Tensor, "new _"]], scales: Sequence[Scale]
+    model: Retriever, raw: Mapping[str, Float[Tensor, "new _"]], scales: Mapping[str, Scale]
 ) -> Retriever | None:
     """A copy whose tables of items have the new rows; None where content is read otherwise."""
-    items, new = len(model.counts), len(raw[0])
-    row = scales[0].row
-    scaled = torch.cat([scale(one) for scale, one in zip(scales, raw, strict=True)], dim=1)
-    known = torch.cat([scale(scale.raw) for scale in scales])
+    items, new = len(model.counts), len(next(iter(raw.values())))
     made = copy.deepcopy(model)
     for module in made.modules():
         for name, old in [
@@ -108,16 +107,36 @@ def _longer(
         ]:
             if old.ndim and len(old) == items:
                 _put(module, name, torch.cat([old, old.new_zeros(new, *old.shape[1:])]))
-        if isinstance(module, ContentProjector):
-            if not torch.allclose(module.table[row].cpu(), known, atol=CLOSE * LENGTH):
-                return None
-            module.table[items:] = scaled
-        elif isinstance(module, AgeWorth):
+        if isinstance(module, AgeWorth):
             module.came[items:] = module.spells - 1  # they came last
         elif isinstance(module, Content):
-            module.vector[items:] = F.normalize(raw[0], dim=1)
-    reads = any(isinstance(module, ContentProjector | Content) for module in made.modules())
+            (vectors,) = raw.values()
+            module.vector[items:] = F.normalize(vectors, dim=1)
+        elif isinstance(module, ContentProjector | Taste) and not _told(module, items, raw, scales):
+            return None
+    reads = any(isinstance(module, ContentProjector | Content | Taste) for module in made.modules())
     return made.eval() if reads else None
+
+
+def _told(
+    module: ContentProjector | Taste,
+    items: int,
+    raw: Mapping[str, Float[Tensor, "new _"]],
+    scales: Mapping[str, Scale],
+) -> bool:
+    """Write the new rows of a table of features; False where a row of before is another."""
+    scaled = isinstance(module, ContentProjector)
+
+    def rows(vectors: Mapping[str, Tensor]) -> Tensor:
+        parts = [scales[n](vectors[n]) if scaled else vectors[n] for n in module.names]
+        return module.columns(torch.cat(parts, dim=-1))
+
+    before = rows({name: scales[name].raw for name in module.names})
+    row = scales[module.names[0]].row
+    if not torch.allclose(module.table[row].cpu(), before, atol=CLOSE * LENGTH):
+        return False
+    module.table[items:] = rows(raw)
+    return True
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:

@@ -12,6 +12,7 @@ from reelm.encoders.base import Clip
 from reelm.encoders.hashing import Hashing, HashingConfig
 from reelm.encoders.signal import Signal, _beat, _motion, measure, shrink
 from reelm.encoders.text import Text, TextConfig
+from reelm.encoders.values import Values
 from reelm.encoders.vision import Vision, VisionConfig
 from reelm.errors import BackendError, MissingPackage
 from reelm.media.views import SOUND_RATE
@@ -30,6 +31,16 @@ def test_hashing_counts_words_and_nothing_else():
     assert np.count_nonzero(one) == 3
     paired = Hashing(HashingConfig(dim=4096, pairs=True)).encode(["a red cat", "red cat a"])
     assert not np.allclose(paired[0], paired[1])
+
+
+def test_values_have_a_column_each_whatever_their_order_and_case():
+    encoder = Values()
+    one, same, other, none = encoder.encode(
+        ["subject: cat; scene: city", "Scene: city; subject: CAT", "subject: cat", ""]
+    )
+    assert np.array_equal(one, same) and one.sum() == 2 and set(one) == {0, 1}
+    assert other.sum() == 1 and one @ other == 1
+    assert not none.any()
 
 
 @pytest.fixture(scope="module")

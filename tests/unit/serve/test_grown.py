@@ -41,10 +41,11 @@ def runs(data):
         "sasrec": sasrec(data),
         "separate": sasrec(data, table="separate"),
         "ages": sasrec(data, ages=4),
+        "taste": sasrec(data, taste=("text",)),
     }
 
 
-@pytest.mark.parametrize("name", ["content", "sasrec", "separate", "ages"])
+@pytest.mark.parametrize("name", ["content", "sasrec", "separate", "ages", "taste"])
 def test_a_twin_of_a_video_that_training_never_saw_scores_like_it(data, table, name):
     run, cold = runs(data)[name], WATCHED + 3
     raw = [float(x) for x in table.vectors[cold]]

@@ -17,13 +17,18 @@ START = 0.02  # deviation of learned vectors at the start
 class ContentProjector(nn.Module):
     """Frozen features and the small network that turns them into item vectors."""
 
-    def __init__(self, table: Float[Tensor, "items raw"], dim: int) -> None:
+    def __init__(self, names: Sequence[str], table: Float[Tensor, "items raw"], dim: int) -> None:
         super().__init__()
+        self.names = tuple(names)
         self.register_buffer("table", table)
         self.table: Tensor
         self.network = nn.Sequential(
             nn.Linear(table.shape[1], 2 * dim), nn.GELU(), Dropout(0.2), nn.Linear(2 * dim, dim)
         )
+
+    def columns(self, tables: Float[Tensor, "*rows raw"]) -> Float[Tensor, "*rows raw"]:
+        """Of the standardised tables side by side what is kept: all of it."""
+        return tables
 
     def forward(self, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows dim"]:
         """Vectors of these items."""
@@ -86,7 +91,7 @@ def projector(data: Dataset, features: Sequence[str], dim: int) -> ContentProjec
         MissingInput: the dataset was loaded without one of them.
     """
     table = torch.cat([standardised(data, n, "items of content or both") for n in features], dim=1)
-    return ContentProjector(table, dim)
+    return ContentProjector(features, table, dim)
 
 
 def standardised(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "items raw"]:
