@@ -32,7 +32,7 @@ def test_every_stage_left_a_finished_folder(made):
         folders = [path for path in (work / stage).iterdir() if path.is_dir()]
         assert folders and all((path / "manifest.json").exists() for path in folders), stage
     assert best.parent == work / "runs"
-    assert len(list((work / "features").iterdir())) == 2
+    assert len(list((work / "features").iterdir())) == 3
     assert (work / "look.html").stat().st_size > 10_000
 
 
