@@ -69,14 +69,19 @@ def catalog(folder: Path | None, work: Path) -> Any:
 
 
 def notes(work: Path) -> Path:
-    """The newest notes about videos.
+    """The newest notes about what videos show; transcripts have to be named by --notes.
 
     Raises:
         BadData: there are none.
     """
     from reelm import files
+    from reelm.prompts.speech import Speech
 
-    return files.latest(work / "notes", keep=lambda facts: not _about_users(facts))
+    def of_pictures(facts: Mapping[str, Any]) -> bool:
+        prompt = facts.get("settings", {}).get("prompt", {}).get("name")
+        return prompt != Speech.name and not _about_users(facts)
+
+    return files.latest(work / "notes", keep=of_pictures)
 
 
 def about_videos(folders: Sequence[Path]) -> None:

@@ -55,8 +55,13 @@ def test_a_missing_catalogue_says_what_to_run(tmp_path):
     assert "nothing finished here yet" in run.stderr
 
 
-def test_notes_about_users_are_not_taken_for_notes_about_videos(tmp_path):
-    for name, about, at in (("attributes-a", {}, 1.0), ("user_profile-b", {"about": "user"}, 2.0)):
+def test_neither_notes_about_users_nor_transcripts_are_taken_for_what_videos_show(tmp_path):
+    made = (
+        ("attributes-a", {}, 1.0),
+        ("user_profile-b", {"about": "user"}, 2.0),
+        ("speech-c", {"prompt": {"name": "speech"}}, 3.0),
+    )
+    for name, about, at in made:
         folder = files.finish(tmp_path / "notes" / name, stage="annotate", settings=about)
         facts = files.manifest(folder) | {"finished_at": at}
         files.write_text(folder / files.MANIFEST, json.dumps(facts))
