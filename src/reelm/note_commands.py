@@ -280,3 +280,40 @@ def cost(
 def _as_json(entries: Any, whole: Any, rates: Any) -> str:
     told = {"entries": [entry.as_json() for entry in entries], "rates": rates.model_dump()}
     return json.dumps(told | ({"sum": whole.as_json()} if whole else {}), indent=2)
+
+
+@commands.command()
+def rerank(
+    run: Annotated[Path, typer.Argument(help="Run folder whose test questions are asked.")],
+    backend: Annotated[
+        str, typer.Option(help="Language model that reads; or tallies.")
+    ] = "tallies",
+    notes: Annotated[
+        list[Path] | None,
+        typer.Option(help="Notes of videos; repeatable. The newest ones if not given."),
+    ] = None,
+    work: Work = Path("work"),
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """Let a language model order short lists by notes, beside the order of a run.
+
+    One in ten videos is the one that was watched next. --backend tallies counts instead of reading.
+    """
+    from reelm import dossiers, runs, sources
+    from reelm import rerank as verb
+
+    raw = asked.raw(settings, sets)
+    how, found = asked.section("rerank", raw), sources.load(run)
+    told = [] if how.show == "titles" else list(notes or [asked.notes(work)])
+    asked.about_videos(told)
+    videos = asked.catalog(found.catalog, work).videos
+    texts = verb.lines(videos, dossiers.said(told), how.show)
+    reader = asked.maker(backend, raw, "user")
+    reader = reader() if backend != "tallies" else reader
+    try:
+        folder = verb.rerank(runs.load(run), found.read(), texts, reader, how, work)
+    finally:
+        reader.close()
+    typer.echo(verb.summary(folder))
+    typer.echo(folder / "report.json")

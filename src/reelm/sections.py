@@ -20,6 +20,7 @@ SECTIONS: dict[str, str] = {
     "compare": "reelm.compare:CompareConfig",
     "distill": "reelm.distill:DistillConfig",
     "search": "reelm.search:SearchConfig",
+    "rerank": "reelm.rerank:RerankConfig",
     "rates": "reelm.bill:RatesConfig",
     "demo": "reelm.demo:DemoConfig",
     "engine": "reelm.serve.engine:EngineConfig",

@@ -1,0 +1,150 @@
+"""Short lists in the order of somebody who reads: readers that count, fail, or like one letter."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from circle import circle_events
+from reelm import files, rerank, runs, train
+from reelm.backends.base import Failure
+from reelm.backends.fake import Fake
+from reelm.data.dataset import Dataset
+from reelm.data.preferences import LETTERS
+from reelm.data.split import leave_last_two
+from reelm.errors import BadData
+from reelm.models.popularity import Popularity
+from reelm.rerank import RerankConfig
+from reelm.tallies import Tallies
+
+SMALL = RerankConfig(candidates=4, turns=2, questions=12)
+
+
+class Reader(Fake):
+    """Says what `script(request, letters)` says, and counts how often it was asked."""
+
+    def __init__(self, script):
+        super().__init__()
+        self.script, self.asked = script, 0
+
+    def choose(self, requests, choices):
+        self.asked += len(requests)
+        return [self.script(*pair) for pair in zip(requests, choices, strict=True)]
+
+
+def likes_the_first(request, letters):
+    return [0.0 if letter == "A" else -5.0 for letter in letters]
+
+
+@pytest.fixture(scope="module")
+def split():
+    return leave_last_two(Dataset.build(circle_events()))
+
+
+@pytest.fixture(scope="module")
+def run(split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    settings = Popularity.Config(), train.TrainConfig()
+    return runs.load(train.train_run(split, "popularity", *settings, folder))
+
+
+@pytest.fixture(scope="module")
+def told(split):
+    """Videos of the two tastes have a value each, and one of their own."""
+    return {
+        video: f"taste: {'even' if row % 2 else 'odd'}; name: {video}"
+        for row, video in enumerate(split.train.items)
+        if row
+    }
+
+
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_lines_tell_titles_notes_or_both():
+    videos = pl.DataFrame({"video_id": ["a", "b", "c"], "title": ["my\n cat", None, ""]})
+    said = {"a": {"subject": "cat", "sound": "none"}, "b": {"subject": "dog"}}
+    assert rerank.lines(videos, said, "titles") == {"a": "title: my cat"}
+    assert rerank.lines(videos, said, "notes") == {"a": "subject: cat", "b": "subject: dog"}
+    assert rerank.lines(videos, said, "both")["a"] == "title: my cat; subject: cat"
+
+
+def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
+    lists = rerank.drawn(split.test, run, told, SMALL)
+    assert lists.items.shape == (12, 4) and len(set(lists.target)) > 1
+    by_user = {user: row for row, user in enumerate(split.test.users)}
+    for user, shown, place in zip(lists.user, lists.items, lists.target, strict=True):
+        row = by_user[user]
+        assert shown[place] in split.test.targets(row)
+        assert len(set(shown)) == 4 and not set(shown) & set(split.test.history(row))
+        assert sum(item in split.test.targets(row) for item in shown) == 1
+    again = rerank.drawn(split.test, run, told, SMALL)
+    assert np.array_equal(again.items, lists.items)
+
+
+def test_videos_that_nothing_is_told_of_are_in_no_list(split, run, told):
+    some = {video: text for video, text in told.items() if video not in ("v1", "v2")}
+    lists = rerank.drawn(split.test, run, some, SMALL)
+    assert not {"v1", "v2"} & {run.items[item] for item in lists.items.flat}
+    with pytest.raises(BadData, match="--notes"):
+        rerank.drawn(split.test, run, dict(list(told.items())[:5]), SMALL)
+
+
+def test_who_counts_what_was_liked_beats_the_order_shown_and_the_placebo_does_not(
+    split, run, told, tmp_path
+):
+    seen = rerank.rerank(run, split, told, Tallies(), SMALL, tmp_path)
+    other = SMALL.model_copy(update={"dealt": True})
+    placebo = rerank.rerank(run, split, told, Tallies(), other, tmp_path)
+    counted, dealt = (report(folder)["ways"]["reader"]["ndcg"][0] for folder in (seen, placebo))
+    assert counted > report(seen)["ways"]["order"]["ndcg"][0] and counted > dealt
+    assert files.manifest(seen)["rows"] == 12 == len(pl.read_parquet(seen / "per_user.parquet"))
+    assert "reader less run" in rerank.summary(seen)
+
+
+def test_turned_all_the_way_round_a_liking_for_a_letter_is_worth_nothing(
+    split, run, told, tmp_path
+):
+    reader = Reader(likes_the_first)
+    whole = SMALL.model_copy(update={"turns": 4})
+    found = report(rerank.rerank(run, split, told, reader, whole, tmp_path))
+    assert found["ways"]["reader"]["hit@1"][0] == 0, "all tie, and ties count against"
+    assert found["moved by turning"] > 1
+    once = SMALL.model_copy(update={"turns": 1})
+    found = report(rerank.rerank(run, split, told, reader, once, tmp_path))
+    assert found["reader hit@1 by place of the target"] == {"first": 1.0, "last": 0.0}
+
+
+def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_path):
+    reader = Reader(lambda request, letters: Failure("refused", "no"))
+    found = report(rerank.rerank(run, split, told, reader, SMALL, tmp_path))
+    assert found["ways"]["reader"]["ndcg"][0] == pytest.approx(1 / np.log2(5), abs=1e-4)
+    assert found["failed"] == {"refused": 2 * 2 * 12}
+    assert found["weight of the run"] == 1 or found["ways"]["mixed"]["ndcg"][0] > 0
+
+
+def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(rerank, "AT_ONCE", 10)
+    whole = Reader(likes_the_first)
+    straight = rerank.rerank(run, split, told, whole, SMALL, tmp_path / "straight")
+
+    def dies(request, letters):
+        if reader.asked > 30:
+            raise KeyboardInterrupt
+        return likes_the_first(request, letters)
+
+    reader = Reader(dies)
+    with pytest.raises(KeyboardInterrupt):
+        rerank.rerank(run, split, told, reader, SMALL, tmp_path / "killed")
+    second = Reader(likes_the_first)
+    folder = rerank.rerank(run, split, told, second, SMALL, tmp_path / "killed")
+    assert second.asked == whole.asked - 24, "those of validation had been kept"
+    assert report(folder) == report(straight)
+
+
+def test_there_are_letters_for_all_candidates():
+    assert RerankConfig(candidates=len(LETTERS)).candidates == 20
+    with pytest.raises(ValueError, match="less than or equal"):
+        RerankConfig(candidates=len(LETTERS) + 1)
