@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import tiny_reader
 from reelm import runs, sources
 from reelm.cli import app
 from reelm.data.tables import read_notes
@@ -31,6 +32,10 @@ def test_world_to_llmrec_by_commands(tmp_path):
     said("ingest", world, *work)
     notes = said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
     base = said("train", "--model", "lightgcn", *CUT, *SMALL, *work)[-1]
+    reader = ("--backend", "transformers", "--set", f"backend.model={tiny_reader.save(tmp_path)}")
+    few = [f"--set=rerank.{one}" for one in ("candidates=2", "questions=5", "watched=1")]
+    lists = json.loads(Path(said("rerank", base, *reader, *few, *work)[-1]).read_text())
+    assert lists["lists"] == 5 and not lists["failed"] and lists["moved by turning"] > 0
 
     users = ("--backend", "tallies", "--notes", notes, *CUT, *CHEAP, *work)
     profile = said("annotate", "--prompt", "user_profile", *users)[-1]
