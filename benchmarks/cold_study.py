@@ -219,10 +219,10 @@ def plot(found: dict) -> str:
         name: [mean(found.get(f"{name} {more:+.2f}", {})) for more in BONUSES] for name in PLOTTED
     }
     points["truth"] = [mean(found["truth"])]
-    across = lambda value: 60 + 440 * value / 0.16  # noqa: E731 - scales of the two axes
-    up = lambda value: 300 - 280 * value / 0.16  # noqa: E731
+    across = lambda value: 60 + 440 * value / 0.18  # noqa: E731 - scales of the two axes
+    up = lambda value: 300 - 280 * value / 0.18  # noqa: E731
     parts = []
-    for tick in (0, 0.04, 0.08, 0.12, 0.16):
+    for tick in (0, 0.06, 0.12, 0.18):
         x, y = across(tick), up(tick)
         parts.append(f'<path d="M{x:.0f} 300v5M60 {y:.0f}h-5" stroke="#777"/>')
         parts.append(f'<text x="{x:.0f}" y="320" text-anchor="middle">{tick:g}</text>')
