@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelm import losses
 from reelm.config import Config
@@ -109,6 +109,9 @@ class Sequential(Retriever):
         self.vectors = ItemVectors(*made)
         self.apart = ItemVectors(*made) if config.table == "separate" else None
         self.age = AgeWorth(data, config.ages) if config.ages else None
+        self.beside: nn.Module | None = None
+        """Changes states by whose they are, (states, user rows) -> states; of a model around this
+        one that knows more of users than their histories."""
         self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
@@ -153,6 +156,9 @@ class Sequential(Retriever):
         others = self._others(history, target, places)
         read, wanted, against = self._read(history, target, others)
         states = self.states(read, real, part)[places].float()
+        if self.beside is not None:
+            assert batch.user is not None
+            states = self.beside(states, batch.user[places.nonzero()[:, 0]])
         if self.age is not None:
             assert batch.when is not None
             when = _left(batch.when, first)[places]
@@ -180,7 +186,7 @@ class Sequential(Retriever):
             states = self.states(read[_left(part, first)], real)
             last = (real.sum(1) - 1).clamp(min=0)
             newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
-        return newest
+        return newest if self.beside is None else self.beside(newest, user)
 
     def factors(self) -> Factors:
         vectors = self._all()[1]
