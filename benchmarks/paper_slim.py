@@ -27,7 +27,6 @@ from jaxtyping import Float
 from llmrec_worlds import Population, population
 from slim_student import answers, counted, told
 
-
 from reelm.data.split import Split
 from reelm.data.tables import Features
 from reelm.dossiers import Dossier

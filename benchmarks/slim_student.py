@@ -127,9 +127,7 @@ def _base(work: Path, folder: Path) -> None:
 
 def _chat(one: Dossier, said: str) -> str:
     (text,) = one.request.parts
-    return (
-        f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n"
-    )
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n"
 
 
 def _words(texts: Sequence[str]) -> PreTrainedTokenizerFast:

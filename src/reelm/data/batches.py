@@ -45,7 +45,7 @@ class SequenceBatch:
         moved = (t if t is None else t.to(device) for t in rest)
         user = None if self.user is None else self.user.to(device)
         return SequenceBatch(
-            self.history.to(device), self.next_item.to(device), *moved, self.share, user
+            self.history.to(device), self.next_item.to(device), *moved, share=self.share, user=user
         )
 
     def pieces(self, most: int = PLACES) -> list["SequenceBatch"]:
@@ -69,7 +69,7 @@ class SequenceBatch:
         cut = (None if field is None else field[taken, empty:] for field in rest)
         history, following = self.history[taken, empty:], self.next_item[taken, empty:]
         user = None if self.user is None else self.user[taken]
-        return SequenceBatch(history, following, *cut, self.share * share, user)
+        return SequenceBatch(history, following, *cut, share=self.share * share, user=user)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ExposureBatch:
         return ExposureBatch(*(part.to(device) for part in parts))
 
 
-def sequences(
+def sequences(  # noqa: PLR0913 - every choice of how histories become batches, in one place
     data: Dataset,
     batch_size: int,
     max_length: int,

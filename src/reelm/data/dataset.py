@@ -164,7 +164,9 @@ class Dataset:
         tables, _, broken = _aligned(features, ("", *self.users))
         left = {f"profiles.{name.partition('.')[2]}": count for name, count in broken.items()}
         profiles = {name: table[1:] for name, table in tables.items()}
-        pairs = features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
+        pairs = (
+            features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
+        )
         read = {name: self._read(f.ids, f.read) for name, f in pairs if f.read is not None}
         removed = {**self.removed, **left}
         return replace(self, profiles=profiles, profiles_read=read, removed=removed)
