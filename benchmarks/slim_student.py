@@ -2,8 +2,9 @@
 
 The teacher counts (`--backend tallies`): a teacher that is a language model too would have to be
 trained here first, for which there was no time. The student is made in two steps. It first learns
-the language from populations of their own: dossiers, each followed by the rationale of *another*
-user, so that it knows how rationales read and nothing of how they follow. Then `reelm.tune.lora`
+the language from a population of its own: dossiers, each followed by a rationale whose values and
+lines are drawn from its notes at random, so that it can read notes and write rationales and knows
+nothing of what the teacher goes by. Then `reelm.tune.lora`
 lays adapters over it that learn the teacher's rationales of a share of the users of one more
 population, in the form that `reelm lessons` writes. Populations that are measured are never among
 these.
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from llmrec_worlds import Population, population
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from reelm import dossiers, files
@@ -25,22 +26,24 @@ from reelm.backends.base import Answer
 from reelm.backends.transformers import Transformers, TransformersConfig
 from reelm.data.split import Split
 from reelm.dossiers import Dossier
-from reelm.prompts.rationale import Rationale
-from reelm.tallies import Tallies
+from reelm.prompts.rationale import IDEAL, Rationale
+from reelm.tallies import FORMS, STEP_VALUES, Tallies, read
+from reelm.tallies import WATCHED as SEEN
 from reelm.tune import lora
 from reelm.tune.adapters import LoraConfig
+from reelm.world.vocabulary import ATTRIBUTES
 
 WATCHED = 8  # videos that a dossier shows
 CUT = 0.5
-LANGUAGE, LESSONS = (60,), 62  # populations
+LANGUAGE, LESSONS = 60, 62  # populations
 SHARE = 0.5  # of the users of LESSONS
-EPOCHS = 3  # of the first step
+EPOCHS = 4  # of the first step
 BATCH, RATE = 8, 3e-3
 TUNED = LoraConfig(
     rank=16, alpha=32, epochs=10, batch_size=8, learning_rate=4e-3, patience=2, device="cpu",
     held_out=0.15,
 )  # fmt: skip
-CHUNK = r"[;,] [^;,\n\"]*|\n|\"|[^;,\n\"]+"
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -100,13 +103,8 @@ def _lesson(one: Dossier, said: str) -> dict:
 
 def _base(work: Path, folder: Path) -> None:
     """Learn the language and write a checkpoint."""
-    rng, texts = np.random.default_rng(0), []
-    for seed in LANGUAGE:
-        people = population(work, seed)
-        asked = told(people, people.split())
-        said = list(counted(asked).values())
-        order = rng.permutation(len(said))
-        texts += [_chat(one, said[other]) for one, other in zip(asked, order, strict=True)]
+    people, rng = population(work, LANGUAGE), np.random.default_rng(0)
+    texts = [_chat(one, drawn(one, rng)) for one in told(people, people.split()) for _ in (1, 2)]
     words = _words(texts)
     words.chat_template = TEMPLATE
     torch.manual_seed(0)
@@ -125,27 +123,40 @@ def _base(work: Path, folder: Path) -> None:
     words.save_pretrained(folder)
 
 
+def drawn(one: Dossier, rng: np.random.Generator) -> str:
+    """A rationale of values and lines of a dossier that nobody chose, as JSON."""
+    lines = [read(line.removeprefix(SEEN)) for line in one.request.parts[0].splitlines()
+             if line.startswith(SEEN)]  # fmt: skip
+    values = list(dict.fromkeys(value for line in lines for value in line))
+    values = [values[n] for n in rng.permutation(len(values))]
+    taste = [f"{field} {value}" for field, value in values if field not in FORMS]
+    forms = [f"{field} {value}" for field, value in values if field in FORMS]
+    chosen = [lines[n] for n in rng.integers(len(lines), size=IDEAL)]
+    ideal = [", ".join(value for _, value in line) for line in chosen]
+    steps = {"taste": ", ".join(taste[:STEP_VALUES]), "forms": ", ".join(forms[:STEP_VALUES])}
+    return json.dumps(steps | {"next": ideal}, separators=(",", ":"))
+
+
 def _chat(one: Dossier, said: str) -> str:
     (text,) = one.request.parts
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n"
 
 
 def _words(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in which a value of a note becomes one token."""
+    """Byte-level BPE beside which the question and each value of a note are one token."""
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(CHUNK), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator(texts, trainer)
+    pairs = [(f, v.lower()) for f, some in ATTRIBUTES.items() for v in some if v != "none"]
+    forms = ("- {0}: {1}", "; {0}: {1}", '"{0} {1}', ", {0} {1}", '"{1}', ", {1}")
+    known = dict.fromkeys(form.format(*pair) for form in forms for pair in pairs)
+    whole = [Rationale.ask(), '{"taste":', '","forms":', '","next":[', '",', '"]}', *known]
+    raw.add_tokens([AddedToken(text, normalized=False) for text in whole])
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<|pad|>", eos_token="<|im_end|>", padding_side="left"
     )
