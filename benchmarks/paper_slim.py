@@ -40,7 +40,7 @@ from reelm.train import TrainConfig, fit
 
 TABLE = "slim_world"
 STEPS = ("taste", "forms", "next")
-SCHEDULE = TrainConfig(epochs=20, patience=6, measure="warm/ndcg@10")
+SCHEDULE = TrainConfig(epochs=12, patience=4, learning_rate=3e-3, measure="warm/ndcg@10")
 POOLS = ("warm", "cold", "mixed")
 HELD_OUT, FIDELITY = 500, 50  # users, and the population they are of
 
@@ -50,16 +50,15 @@ class Told:
     """A population, and all that is said of its people."""
 
     people: Population
-    base: Path
-    tuned: Path
+    work: Path
     encoder: Hashing
 
     @cached_property
     def split(self) -> Split:
-        """With titles and notes of videos; the notes are encoded as rationales are."""
+        """With the notes of videos, encoded as rationales are."""
         texts = {video: Attributes.as_text(said) for video, said in self.people.pocket.items()}
         notes = Features("notes", tuple(texts), self.vectors(list(texts.values())))
-        return self.people.split(self.people.titles, notes)
+        return self.people.split(notes)
 
     @cached_property
     def asked(self) -> list[Dossier]:
@@ -74,7 +73,7 @@ class Told:
     @cached_property
     def learned(self) -> dict[str, str]:
         """The student's."""
-        return answers(slim_student.speaker(self.base, self.tuned), self.asked)
+        return answers(slim_student.speaker(*slim_student.student(self.work)), self.asked)
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """By hashed words, which cost next to nothing."""
@@ -153,7 +152,10 @@ def row(world: Told, name: str, arm: tuple[Any, dict[str, Any]], seed: int) -> d
     tables = make()
     data = world.split.train.with_profiles(tables)
     config = SLIMConfig(
-        features=("title", "notes"), profiles=tuple(one.name for one in tables), **settings
+        features=("notes",),
+        profiles=tuple(one.name for one in tables),
+        backbone_settings=("layers=1",),
+        **settings,
     )
     begun = time.process_time()
     schedule = SCHEDULE.model_copy(update={"seed": seed})
@@ -173,7 +175,7 @@ def row(world: Told, name: str, arm: tuple[Any, dict[str, Any]], seed: int) -> d
 def fidelity(work: Path) -> dict[str, Any]:
     """How far the student says of held-out users what the teacher says."""
     base, tuned = slim_student.student(work)
-    world = Told(population(work, FIDELITY), base, tuned, Hashing())
+    world = Told(population(work, FIDELITY), work, Hashing())
     some = world.asked[:HELD_OUT]
     said = answers(slim_student.speaker(base, tuned), some)
     users = list(said)
@@ -199,15 +201,14 @@ def fidelity(work: Path) -> dict[str, Any]:
     }
 
 
-def run(work: Path, seeds: Sequence[int]) -> None:
+def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
     """Every arm and seed that the table lacks, seed by seed."""
-    base, tuned = slim_student.student(work)
     encoder, path = Hashing(), study.RESULTS / f"{TABLE}.jsonl"
     for seed in seeds:
         done = {one["arm"] for one in study.rows(TABLE) if one["seed"] == seed}
-        world = Told(population(work, seed), base, tuned, encoder)
+        world = Told(population(work, seed), work, encoder)
         for name, arm in arms(world).items():
-            if name not in done:
+            if name not in done and (not only or name in only):
                 line = json.dumps(row(world, name, arm, seed))
                 with path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("what", choices=("fidelity", "world", "summary"))
     parser.add_argument("--work", type=Path, default=Path("work/study"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--only", nargs="*", help="these arms alone")
     given = parser.parse_args()
     if given.what == "fidelity":
         found = fidelity(given.work)
@@ -226,7 +228,7 @@ def main() -> None:
         (study.RESULTS / "slim_fidelity.json").write_text(text + "\n")
         print(text)
     if given.what == "world":
-        run(given.work, given.seeds)
+        run(given.work, given.seeds, given.only)
     if given.what == "summary":
         from llmrec_study import show
 
