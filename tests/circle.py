@@ -49,8 +49,10 @@ def circle_edges(users: int = 24, videos: int = 12, steps: int = 5) -> pl.DataFr
 
 
 def circle_profiles(users: int = 24) -> Features:
-    """Which half of the videos each user likes, and where he is in the circle."""
+    """Which half of the videos each user likes, and where he is in the circle: known of him before
+    he watched anything."""
     angle = 2 * np.pi * (np.arange(users) // 2) / (users // 2)
     parity = np.arange(users) % 2
     table = np.stack([np.cos(angle), np.sin(angle), 2.0 * parity, 2.0 - 2.0 * parity], axis=1)
-    return Features("profile", tuple(f"u{u}" for u in range(users)), table.astype(np.float32))
+    ids = tuple(f"u{u}" for u in range(users))
+    return Features("profile", ids, table.astype(np.float32), np.zeros(users, np.int64))

@@ -6,20 +6,19 @@ material to tune a model on.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from reelm import files, prompts
-from reelm.backends.base import show
 from reelm.backends.blocks.schema import faults
 from reelm.data.corrections import FOLDER, Correction, Corrections, merged
 from reelm.errors import BadData, ConfigError, MediaError, nearest
+from reelm.lessons import Written, lesson, write
 from reelm.media.views import Picture
 from reelm.prompts.base import Prompt
-from reelm.provenance import row_of, save, seen_one
+from reelm.provenance import row_of, seen_one
 
 
 def correct(
@@ -131,17 +130,7 @@ def corrections(work: Path, prompt: str | None = None) -> list[tuple[str, Correc
     return sorted(made, key=lambda pair: pair[1].time)
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What an export came to."""
-
-    path: Path
-    rows: int
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Video id to why its row is missing."""
-
-
-def export(work: Path, out: Path, prompt: str | None = None) -> Exported:
+def export(work: Path, out: Path, prompt: str | None = None) -> Written:
     """Write corrected notes as lines to tune a model on, pictures beside them in `<stem>_frames/`.
 
     A line has `messages` (the question with a place for each picture, then the corrected answer),
@@ -163,9 +152,8 @@ def export(work: Path, out: Path, prompt: str | None = None) -> Exported:
             lines.append(_row(work, out, name, made))
         except (BadData, MediaError) as error:
             left_out[made.video_id] = str(error)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    files.write_text(out, text)
-    return Exported(out, len(lines), left_out)
+    write(out, lines)
+    return Written(out, len(lines), left_out)
 
 
 def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
@@ -179,22 +167,9 @@ def _row(work: Path, out: Path, name: str, made: Correction) -> dict[str, Any]:
     row, prompt = row_of(notes, made.video_id), prompts.find(name)
     history = Corrections.of(notes).history(made.video_id, made.sha256)
     answer = current(row, history, prompt)
-    pictures = _pictures(notes, made)
-    folder = out.parent / f"{out.stem}_frames"
-    paths = save(pictures, folder, f"{(made.sha256 or made.key)[:16]}-")
-    # of users the whole text that was read, whose end is the question
-    question = row.get("text") or files.manifest(notes)["settings"]["prompt"]["question"]
-    content = [
-        {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": part}
-        for part in show(pictures, question)
-    ]
-    said = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    stem = (made.sha256 or made.key)[:16]
     return {
-        "messages": [
-            {"role": "user", "content": content},
-            {"role": "assistant", "content": [{"type": "text", "text": said}]},
-        ],
-        "images": [str(path.relative_to(out.parent)) for path in paths],
+        **lesson(notes, row, answer, _pictures(notes, made), out, stem),
         "prompt": name,
         "video_id": made.video_id,
         "sha256": made.sha256,

@@ -4,9 +4,10 @@ A dossier holds lines of notes, never frames, and remembers which videos it show
 part of a split is read: what a user watched in it, and candidates that others watched in it.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Dossier:
     """Ids of the videos whose notes are shown as watched, oldest first."""
     candidates: tuple[str, ...] = ()
     """Ids of the videos that the letters stand for, in their order."""
+    read: int = 0
+    """How many of the user's first training interactions were looked at."""
 
     @property
     def shown(self) -> frozenset[str]:
@@ -79,6 +82,12 @@ class Edge:
     """What lies between their probabilities, mean of both orders."""
 
 
+def drawn(user: str, share: float) -> bool:
+    """True for this share of all users, always the same ones."""
+    number = int.from_bytes(hashlib.sha256(f"asked about {user}".encode()).digest()[:4], "big")
+    return number < share * 2**32
+
+
 def said(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """What notes folders say of videos, by their ids; later folders win, and corrections do.
 
@@ -96,24 +105,35 @@ def said(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def profile_dossiers(
-    split: Split, answers: Answers, most: int = MOST, prompt: type[Prompt] = UserProfile
+    split: Split,
+    answers: Answers,
+    most: int = MOST,
+    prompt: type[Prompt] = UserProfile,
+    cut: float = 1.0,
 ) -> list[Dossier]:
     """One for each user with notes about what he watched in training.
 
     Args:
         answers: what a model said of videos, by their ids.
         most: watched videos that are shown; the newest.
+        cut: share of each user's training interactions that is looked at, the first ones. A model
+            may learn from what comes after them, and what it is told did not see it.
     """
     found = []
-    for user, watched in _watched(split.train, answers, most):
+    for user, watched, read in _watched(split.train, answers, most, cut):
         text = "\n".join([*_history(watched, answers), "", prompt.ask()])
         schema, tokens = prompt.schema(), prompt.max_tokens
-        found.append(Dossier(user, Request(user, (text,), schema, tokens), watched))
+        found.append(Dossier(user, Request(user, (text,), schema, tokens), watched, read=read))
     return found
 
 
 def edge_dossiers(
-    split: Split, base: Run, answers: Answers, most: int = MOST, top: int = TOP
+    split: Split,
+    base: Run,
+    answers: Answers,
+    most: int = MOST,
+    top: int = TOP,
+    cut: float = 1.0,
 ) -> list[tuple[Dossier, Dossier]]:
     """Two for each user, for prompt preference_edges, with the candidates in opposite orders.
 
@@ -130,12 +150,13 @@ def edge_dossiers(
         raise ConfigError(f"candidates: {top}; there must be 2 to {len(LETTERS)}.")
     best = candidates(base, split.train, top)
     found = []
-    for user, watched in _watched(split.train, answers, most):
+    for user, watched, read in _watched(split.train, answers, most, cut):
         named = (split.train.items[item] for item in best[split.train.row(user)] if item)
         shown = tuple(video for video in named if line(answers.get(video, {})))
         if len(shown) > 1:
-            two = (_edge_dossier(user, watched, order, answers) for order in (shown, shown[::-1]))
-            found.append(tuple(two))
+            orders = (shown, shown[::-1])
+            two = (_edge_dossier(user, watched, order, answers) for order in orders)
+            found.append(tuple(replace(one, read=read) for one in two))
     return found
 
 
@@ -217,14 +238,19 @@ def _edge_dossier(
     return Dossier(user, Request(user, (text,), None, tokens), watched, shown)
 
 
-def _watched(train: Dataset, answers: Answers, most: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each user's newest videos of which anything was said, oldest first; users with none are
-    passed over."""
+def _watched(
+    train: Dataset, answers: Answers, most: int, cut: float
+) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """Of each user the newest videos, among the first interactions up to the cut, of which anything
+    was said, oldest first, and how many interactions lie before the cut; users with none are passed
+    over."""
     for row, user in enumerate(train.users):
-        newest = dict.fromkeys(train.items[item] for item in train.history(row)[::-1])
+        history = train.history(row)
+        read = int(cut * len(history))
+        newest = dict.fromkeys(train.items[item] for item in history[:read][::-1])
         told = [video for video in newest if line(answers.get(video, {}))][:most]
         if told:
-            yield user, tuple(told[::-1])
+            yield user, tuple(told[::-1]), read
 
 
 def _history(watched: Sequence[str], answers: Answers) -> list[str]:

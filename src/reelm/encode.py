@@ -33,6 +33,8 @@ class EncodeConfig(DecodeConfig):
     """What encoders of text read: title (with hashtags), notes (as sentences), title+notes, values
     (short values of notes, for the encoder `values`), or a column of the catalogue's videos.
     Unset: values for that encoder, title for others."""
+    fields: tuple[str, ...] = ()
+    """Of notes only these fields of an answer, such as one step of a rationale; empty, all."""
     part: PositiveInt = 256
     """Videos per file of vectors; at most this many are lost when the run is killed."""
     batch: PositiveInt = 32
@@ -71,15 +73,18 @@ def encode(
         StaleFolder: another process is filling the same folder.
     """
     text, reads = encoder.reads == "text", config.input or encoder.usual
-    tasks = _texts(catalog, reads, notes) if text else _files(catalog)
+    tasks = _texts(catalog, reads, config.fields, notes) if text else _files(catalog)
     tasks = tasks[: config.limit]
     kept = {"part"} if text else {"part", "seconds", "memory_mb", "longest"}
     settings = config.model_dump(include=kept) | ({"input": reads} if text else {})
+    settings |= {"fields": config.fields} if text and config.fields else {}
     seen = [(task.ids, task.source if text else task.source.sha256) for task in tasks]
     inputs = {
         "encoder": encoder.identity(),
         "rows": files.digest(json.dumps(seen).encode()),
     }
+    read = _read(notes) if text else None
+    inputs |= {"read": files.digest(read.write_json().encode())} if read is not None else {}
     key = files.key("encode", VERSION, settings, inputs)
     folder = work / "features" / f"{encoder.name}-{key}"
     if files.finished(folder):
@@ -89,7 +94,7 @@ def encode(
     with Decoder(work, encoder.view.moments, config) as decoder:
         stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
         (cost,) = run(stage, tasks, config.part, f"encode {encoder.name}")
-    rows, failed = _tables(folder, about)
+    rows, failed = _tables(folder, about, read)
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
         inputs=inputs | sources,
@@ -191,7 +196,7 @@ def _files(catalog: Catalog) -> list[Task]:
     return [Task(video.ids, video) for video in videos(catalog)]
 
 
-def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
+def _texts(catalog: Catalog, reads: str, fields: Sequence[str], notes: Path | None) -> list[Task]:
     """One task per video of the catalogue; the text is None where there is nothing to read."""
     table = catalog.videos
     ids = table["video_id"].to_list()
@@ -205,7 +210,7 @@ def _texts(catalog: Catalog, reads: str, notes: Path | None) -> list[Task]:
         return [
             _text_task(name, text, f"no {reads}") for name, text in zip(ids, texts, strict=True)
         ]
-    said = _note_texts(reads, notes)
+    said = _note_texts(reads, fields, notes)
     if _of_users(notes):
         if reads != "notes":
             raise ConfigError(f"encode.input: {reads!r}: of users there are notes only: set notes.")
@@ -231,25 +236,46 @@ def _titles(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
+def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[str, str]:
     """What each video's or user's note says, as a sentence or as a line of values; of users also
-    those without one."""
+    those without one.
+
+    Raises:
+        ConfigError: the notes have no such field.
+    """
     if not reads_notes(reads):
         return {}
     if notes is None:
         raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
     told = tallies.line if reads == "values" else prompt.as_text
+    known = prompt.model_fields
+    if strange := [name for name in fields if name not in known]:
+        raise ConfigError(
+            f"encode.fields: {prompt.name} has no {', '.join(strange)}; it has {', '.join(known)}."
+        )
     table = read_notes(notes)
+    found = table.select(id_column(table), "answer").iter_rows()
+    answers = {name: json.loads(answer) if answer else {} for name, answer in found}
     return {
-        name: told(json.loads(answer)) if answer else ""
-        for name, answer in table.select(id_column(table), "answer").iter_rows()
+        name: told({k: v for k, v in said.items() if not fields or k in fields}) if said else ""
+        for name, said in answers.items()
     }
 
 
 def reads_notes(reads: str) -> bool:
     """Whether an input of encoders is made of notes."""
     return "notes" in reads or reads == "values"
+
+
+def _read(notes: Path | None) -> pl.DataFrame | None:
+    """user_id and how many of the user's interactions were looked at, where the notes say so."""
+    if notes is None or not _of_users(notes):
+        return None
+    table = read_notes(notes)
+    if "read" not in table.columns or table["read"].has_nulls():
+        return None
+    return table.select("user_id", "read")
 
 
 def _of_users(notes: Path | None) -> bool:
@@ -269,15 +295,18 @@ def _noted(notes: Path | None) -> dict[str, Any]:
     return {"notes": str(notes), "corrections": corrections, **told}
 
 
-def _tables(folder: Path, about: str) -> tuple[int, int]:
+def _tables(folder: Path, about: str, read: pl.DataFrame | None) -> tuple[int, int]:
     """Write ids.parquet and failed.parquet from what lies beside the parts; rows of each.
 
     Args:
         about: name of the column of ids.
+        read: what was looked at of each user, or None.
     """
     parts = [pl.read_parquet(path) for path in sorted(folder.glob("rows-*.parquet"))]
     rows = (pl.concat(parts) if parts else pl.DataFrame(schema=ROWS)).rename({"video_id": about})
     ids = rows.filter(pl.col("row").is_not_null()).select(about, "part", "row")
+    if read is not None:
+        ids = ids.join(read, on=about, how="left", maintain_order="left")
     failed = rows.filter(pl.col("row").is_null()).select(about, "reason")
     for name, table in (("ids", ids), ("failed", failed)):
         with files.atomic(folder / f"{name}.parquet") as tmp:

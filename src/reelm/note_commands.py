@@ -221,6 +221,20 @@ def corrections(
 
 
 @commands.command()
+def lessons(
+    notes: Annotated[Path, typer.Argument(help="Notes folder, about videos or about users.")],
+    out: Annotated[Path, typer.Argument(help="File of lines to write; pictures beside it.")],
+) -> None:
+    """Write a notes folder out as material to tune a model on: what a large one said of some, for a
+    small one that will be asked about all."""
+    from reelm import lessons as verb
+
+    done = verb.lessons(notes, out)
+    typer.echo(f"{done.rows} rows, {len(done.left_out)} left out")
+    typer.echo(done.path)
+
+
+@commands.command()
 def provenance(
     notes: Annotated[Path, typer.Argument(help="Notes folder.")],
     name: Annotated[str, typer.Argument(help="Id of the video or the user.")],

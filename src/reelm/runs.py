@@ -129,7 +129,8 @@ class Run:
         """Users and histories as a model reads them."""
         offsets = np.cumsum([0, *map(len, histories)])
         packed = np.array([item for history in histories for item in history], np.int32)
-        rows = [self.user_rows.get(user, 0) for user in users or [""] * len(histories)]
+        stranger = self.model.stranger
+        rows = [self.user_rows.get(user, stranger) for user in users or [""] * len(histories)]
         device = self.model.counts.device
         return torch.tensor(rows, device=device), padded(packed, offsets[:-1], offsets[1:]).to(
             device

@@ -7,7 +7,7 @@ and read here, so that both sides agree on it.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import fsum
 from typing import Any, ClassVar
 
@@ -17,6 +17,9 @@ from scipy.special import log_softmax
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
+from reelm.prompts.base import Prompt
+from reelm.prompts.rationale import DESCRIPTION, IDEAL, Rationale
+from reelm.prompts.rationale import LONGEST as STEP
 from reelm.prompts.user_profile import LONGEST as PHRASE
 from reelm.prompts.user_profile import MOST, UserProfile
 
@@ -24,6 +27,12 @@ SILENT = ("", "none", "unknown", "null", "n/a", "other")
 LONGEST = 40  # characters; longer values are free text that no two videos share
 SMOOTHING = 2.0
 """Videos' worth of doubt beside those that were watched."""
+FORMS = {
+    "colour", "count", "creator", "effect", "format", "language", "length", "light", "motion",
+    "on_screen_text", "pace", "style", "tempo", "word",
+}  # fmt: skip
+"""Fields of notes that say how a video is made; the others say what it is about."""
+STEP_VALUES = 6  # of a step of a rationale
 WATCHED, CANDIDATE = "- ", ") "
 """How a line about a watched video begins, and what follows the letter of a candidate."""
 
@@ -40,7 +49,7 @@ class Tallies(Backend):
     Config: ClassVar[type[BackendConfig]] = BackendConfig
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
-        return [_profile(request) for request in requests]
+        return [_answered(request) for request in requests]
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
@@ -117,24 +126,61 @@ def tallied(data: Dataset, answers: Answers, name: str = "tallied") -> tuple[Fea
     return Features(name, tuple(said), videos), Features(name, data.users, users)
 
 
-def _profile(request: Request) -> Answer | Failure:
+def _answered(request: Request) -> Answer | Failure:
+    """What counting says to a question about one user."""
+    for prompt, count in COUNTED.items():
+        if request.schema == prompt.schema():
+            answer = count([read(one) for one in _watched(request)])
+            said = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+            return Answer(said, 0, 0, 0.0)
+    known = ", ".join(prompt.name for prompt in COUNTED)
+    return Failure("unsupported", f"tallies answer {known} and preference_edges alone")
+
+
+def _profile(watched: list[list[Value]]) -> dict[str, Any]:
     """The values that come most often, as what is liked; nothing is said to be disliked."""
-    if request.schema != UserProfile.schema():
-        return Failure("unsupported", "tallies answer user_profile and preference_edges alone")
-    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
-    watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
-    seen = Counter(value for row in watched for value in dict.fromkeys(row))
-    often = sorted((pair for pair in seen.items() if pair[1] > 1), key=lambda p: (-p[1], p[0]))
-    likes = [f"{field} {value}"[:PHRASE] for (field, value), _ in often[:MOST]]
+    often = [value for value, count in _often(watched) if count > 1]
+    likes = [f"{field} {value}"[:PHRASE] for field, value in often[:MOST]]
     summary = f"Counted in {len(watched)} watched videos."
-    answer = {"likes": likes, "dislikes": [], "summary": summary}
-    return Answer(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), 0, 0, 0.0)
+    return {"likes": likes, "dislikes": [], "summary": summary}
+
+
+def _rationale(watched: list[list[Value]]) -> dict[str, Any]:
+    """The values that come most often, in two halves, and the lines that have most of them."""
+    often = _often(watched)
+    taste = [f"{field} {value}" for (field, value), _ in often if field not in FORMS]
+    forms = [f"{field} {value}" for (field, value), _ in often if field in FORMS]
+    worth = {value: count for value, count in often}
+    best = sorted(watched, key=lambda row: -sum(worth[value] for value in set(row)))
+    told = dict.fromkeys(", ".join(value for _, value in row)[:DESCRIPTION] for row in best)
+    ideal = [*told, *[next(iter(told), "")] * IDEAL][:IDEAL]
+    steps = (", ".join(part[:STEP_VALUES])[:STEP] for part in (taste, forms))
+    return dict(zip(("taste", "forms", "next"), (*steps, ideal), strict=True))
+
+
+COUNTED: dict[type[Prompt], Callable[[list[list[Value]]], dict[str, Any]]] = {
+    UserProfile: _profile,
+    Rationale: _rationale,
+}
+"""What counts the answer to each question."""
+
+
+def _often(watched: list[list[Value]]) -> list[tuple[Value, int]]:
+    """Values with the number of videos that have them, the most first."""
+    seen = Counter(value for row in watched for value in dict.fromkeys(row))
+    return sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _watched(request: Request) -> list[str]:
+    """The lines about watched videos."""
+    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
+    return [one.removeprefix(WATCHED) for one in lines if one.startswith(WATCHED)]
 
 
 def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
     """Log-probabilities by the sum of log-odds of a candidate's values."""
     lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
-    watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
+    watched = [read(one) for one in _watched(request)]
     shown = {
         one[0]: read(one[1 + len(CANDIDATE) :]) for one in lines if one[1:].startswith(CANDIDATE)
     }

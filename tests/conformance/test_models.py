@@ -61,6 +61,12 @@ VARIANTS = {
         },
     },
     "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
+    "slim": {
+        "": {},
+        "profiles": {"profiles": ("profile",)},
+        "without ids": {"items": "content", "profiles": ("profile", "profile")},
+        "on mamba4rec": {"backbone": "mamba4rec", "items": "id", "profiles": ("profile",)},
+    },
     "trawl": {
         "": {"adapted": 2, "hidden": 8, "align": 0.0, "decay": 0.3},
         "softmax": {"objective": "softmax", "negatives": 8, "decay": 0.0},

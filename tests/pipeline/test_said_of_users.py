@@ -1,4 +1,5 @@
-"""From a rendered world to llmrec by commands alone: notes, a base, edges and profiles of users."""
+"""From a rendered world to models that read what was said of users, by commands alone: llmrec with
+notes, a base, edges and profiles; slim with rationales of a large model and of a small one."""
 
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny_reader
-from reelm import runs, sources
+from reelm import files, runs, sources
 from reelm.cli import app
 from reelm.data.tables import read_notes
 
@@ -63,3 +64,46 @@ def test_world_to_llmrec_by_commands(tmp_path):
             assert set(shown) <= seen and known.row(user) >= 0
     told = json.loads("\n".join(said("provenance", edges, known.users[0], "--json")))
     assert set(told["shown"]) <= seen and told["text"]
+
+
+@pytest.mark.slow
+def test_rationales_to_slim_by_commands(tmp_path):
+    work = ("--work", tmp_path)
+    world = tmp_path / "world"
+    render = ("--set", "world.width=90", "--set", "world.height=160", "--set", "world.fps=4")
+    said("world", "--videos", 12, "--people", 20, "--out", world, *render)
+    said("ingest", world, *work)
+    notes = said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
+
+    half = ("--set", "annotate.cut=0.5", "--notes", notes, *CUT, *CHEAP, *work)
+    asked = ("annotate", "--prompt", "rationale", *half)
+    few = said(*asked, "--backend", "tallies", "--set", "annotate.share=0.5")[-1]
+    every = said(*asked, "--backend", "tallies")[-1]
+    assert 0 < files.manifest(Path(few))["rows"] < files.manifest(Path(every))["rows"]
+    lines = tmp_path / "lessons.jsonl"
+    assert said("lessons", few, lines)[-1] == str(lines)
+    reader = tiny_reader.save(tmp_path / "reader")
+    learn = ("--set", "lora.epochs=1", "--set", "lora.device=cpu", "--set", "lora.held_out=0")
+    tuned = said("tune", "--on", lines, "--model", reader, *learn, *work)[-1]
+    student = ("--backend", "transformers", "--set", f"backend.model={reader}")
+    adapted = ("--set", f"backend.adapter={tuned}/adapter", "--set", "annotate.limit=2")
+    told = said(*asked, *student, *adapted, "--set", "backend.device=cpu")[-1]
+    assert files.manifest(Path(told))["rows"] == 2
+
+    encode = ("encode", "--encoder", "hashing", "--input", "notes", *work)
+    steps = {}
+    for step in ("taste", "next"):
+        only = ("--notes", every, "--set", f'encode.fields=["{step}"]')
+        steps[step] = said(*encode, *only)[-1]
+    features = said(*encode, "--notes", notes)[-1]
+    given = ["--features", f"text={features}"]
+    for step, folder in steps.items():
+        given += ["--profiles", f"{step}={folder}"]
+    how = ("--set", 'model.profiles=["taste","next"]')
+    run = said("train", "--model", "slim", *given, *how, *CUT, *SMALL, *work)[-1]
+    known = sources.load(Path(run)).read().train
+    for user, shown, read in read_notes(Path(every)).select("user_id", "shown", "read").rows():
+        row = known.row(user)
+        assert set(shown) <= {known.items[item] for item in known.history(row)[:read]}
+        assert read == len(known.history(row)) // 2 == known.profiles_read["taste"][row]
+    assert json.loads((Path(said("evaluate", run, *work)[-1]) / "report.json").read_text())

@@ -56,6 +56,24 @@ def test_the_newest_are_shown_oldest_first(split, answers):
     assert list(one.watched) == [split.train.items[i] for i in split.train.history(row)[-2:]]
 
 
+def test_only_what_lies_before_the_cut_is_shown(split, base, answers):
+    asked = dossiers.profile_dossiers(split, answers, cut=0.5)
+    asked += [d for both in dossiers.edge_dossiers(split, base, answers, cut=0.5) for d in both]
+    for one in asked:
+        history = [split.train.items[i] for i in split.train.history(split.train.row(one.user))]
+        assert one.read == int(len(history) / 2) > 0
+        assert list(one.watched) == history[: one.read]
+    assert not dossiers.profile_dossiers(split, answers, cut=0.1), "nobody has ten"
+    assert all(one.read == 4 for one in dossiers.profile_dossiers(split, answers))
+
+
+def test_a_share_of_users_is_always_the_same_and_about_as_large():
+    users = [f"u{n}" for n in range(2000)]
+    few, more = ({u for u in users if dossiers.drawn(u, share)} for share in (0.1, 0.3))
+    assert few < more and abs(len(few) - 200) < 50
+    assert all(dossiers.drawn(user, 1.0) for user in users)
+
+
 def test_a_base_that_saw_more_than_training_is_refused(split, answers):
     other = train.fit(split.before_test if len(split.valid) else split.train, "popularity")
     later = Dataset.build(pl.DataFrame({"user_id": ["u0"], "video_id": ["v0"], "event": ["like"]}))

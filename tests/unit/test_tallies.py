@@ -6,8 +6,10 @@ import pytest
 
 from reelm import tallies
 from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.blocks.schema import faults
 from reelm.dossiers import Dossier, decided, edges
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
 
 WATCHED = ["- subject: cat; mood: calm; scene: city"] * 3 + ["- subject: dog; mood: calm"]
@@ -78,6 +80,22 @@ def test_a_profile_is_what_comes_most_often():
     answer = UserProfile.model_validate_json(said.text)
     assert answer.likes == ["mood calm", "scene city", "subject cat"] and answer.dislikes == []
     assert json.loads(said.text)["summary"] == "Counted in 4 watched videos."
+
+
+def test_a_rationale_is_counted_in_three_steps():
+    watched = [*WATCHED, "- subject: cat; pace: slow"]
+    said = profile("\n".join([*watched, "", "What?"]), Rationale.schema())
+    assert isinstance(said, Answer)
+    answer = Rationale.model_validate_json(said.text)
+    assert answer.taste == "mood calm, subject cat, scene city, subject dog"
+    assert answer.forms == "pace slow"
+    assert answer.next == ["cat, calm, city", "dog, calm", "cat, slow"]
+
+
+def test_a_rationale_of_one_video_has_its_three_descriptions():
+    said = profile("\n".join([WATCHED[0], "", "What?"]), Rationale.schema())
+    assert not faults(json.loads(said.text), Rationale.schema(), "rationale")
+    assert Rationale.model_validate_json(said.text).next == ["cat, calm, city"] * 3
 
 
 def test_what_it_cannot_answer_is_a_failure():

@@ -52,6 +52,13 @@ class AnnotateConfig(DecodeConfig):
     """Ask again about what failed, also where a run was finished."""
     watched: PositiveInt = MOST
     """About users: watched videos whose notes are shown, the newest."""
+    cut: float = Field(default=1.0, gt=0, le=1)
+    """About users: share of each one's training interactions that is looked at, the first ones.
+    Below 1 a model of sequences can learn from what comes after them without having been told of
+    it; .5 for slim."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """About users: share of them that is asked about, drawn by their ids; for a dear model that a
+    cheap one learns from."""
     candidates: int = Field(default=TOP, ge=2, le=len(LETTERS))
     """About users, for preference_edges: the base's best videos that are compared."""
 

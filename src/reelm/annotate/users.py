@@ -31,7 +31,7 @@ from reelm.sources import Sources, interactions
 from reelm.tallies import Answers
 
 LISTS = {"shown": pl.List(pl.String), "candidates": pl.List(pl.String)}
-USERS = Form("user_id", "dossier", {"text": pl.String, **LISTS}, beside=False)
+USERS = Form("user_id", "dossier", {"text": pl.String, **LISTS, "read": pl.Int64}, beside=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Told:
         """Ids that the letters of the answer stand for."""
         return list(self.dossiers[0].candidates)
 
+    @property
+    def read(self) -> int:
+        """How many of the user's first training interactions were looked at."""
+        return self.dossiers[0].read
+
 
 def annotate_users(
     sources: Sources,
@@ -97,7 +102,8 @@ def annotate_users(
         raise MissingInput(prompt.name, "notes about videos", (), "reelm annotate, then --notes")
     bare = sources.model_copy(update={"features": {}, "edges": None, "profiles": {}})
     split = bare.read()
-    wanted = _told(prompt, split, dossiers.said(sources.notes), config, base)[: config.limit]
+    found = _told(prompt, split, dossiers.said(sources.notes), config, base)
+    wanted = [one for one in found if dossiers.drawn(one.id, config.share)][: config.limit]
     with working(backend, [prompt], config, work) as (speaker, _):
         plan = _plan(prompt, speaker, wanted, config, work)
         if plan.unfinished(config.retry_failed):
@@ -122,9 +128,10 @@ def _told(
     if prompt is PreferenceEdges:
         if base is None:
             raise MissingInput(prompt.name, "a base", (), "reelm train, then --base <run folder>")
-        told = split, runs.load(base), answers, most, config.candidates
+        told = split, runs.load(base), answers, most, config.candidates, config.cut
         return [Told(both) for both in dossiers.edge_dossiers(*told)]
-    return [Told((one,)) for one in dossiers.profile_dossiers(split, answers, most, prompt)]
+    told = split, answers, most, prompt, config.cut
+    return [Told((one,)) for one in dossiers.profile_dossiers(*told)]
 
 
 def _plan(
@@ -135,7 +142,7 @@ def _plan(
     work: Path,
 ) -> Plan:
     question = Question(prompt, prompt.ask(), prompt.schema())
-    listed = json.dumps([(one.id, one.sha256, one.shown) for one in wanted])
+    listed = json.dumps([(one.id, one.sha256, one.shown, one.read) for one in wanted])
     settings = {"about": "user", "part": config.part}
     inputs = {"backend": speaker.identity()}
     users = {"users": files.digest(listed.encode())}

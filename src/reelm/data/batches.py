@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from reelm.data import augment
@@ -36,13 +36,16 @@ class SequenceBatch:
     """When the next item was chosen, seconds since 1970; NaN where the log does not say."""
     share: float = 1.0
     """What the batch counts, beside the mean batch of the epoch."""
+    user: Int[Tensor, "batch"] | None = None
+    """Whose histories these are."""
 
     def to(self, device: torch.device) -> "SequenceBatch":
         """The same on another device."""
         rest = (self.weight, self.part, self.when)
         moved = (t if t is None else t.to(device) for t in rest)
+        user = None if self.user is None else self.user.to(device)
         return SequenceBatch(
-            self.history.to(device), self.next_item.to(device), *moved, share=self.share
+            self.history.to(device), self.next_item.to(device), *moved, share=self.share, user=user
         )
 
     def pieces(self, most: int = PLACES) -> list["SequenceBatch"]:
@@ -65,7 +68,8 @@ class SequenceBatch:
         rest = (self.weight, self.part, self.when)
         cut = (None if field is None else field[taken, empty:] for field in rest)
         history, following = self.history[taken, empty:], self.next_item[taken, empty:]
-        return SequenceBatch(history, following, *cut, share=self.share * share)
+        user = None if self.user is None else self.user[taken]
+        return SequenceBatch(history, following, *cut, share=self.share * share, user=user)
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,14 @@ class ExposureBatch:
         return ExposureBatch(*(part.to(device) for part in parts))
 
 
-def sequences(
+def sequences(  # noqa: PLR0913 - every choice of how histories become batches, in one place
     data: Dataset,
     batch_size: int,
     max_length: int,
     rng: torch.Generator,
     window: Window = "newest",
     fill: tuple[Repeat, Weigh] = ("no", "batch"),
+    after: Int64[np.ndarray, "users"] | None = None,
 ) -> Iterator[SequenceBatch]:
     """One epoch of all users with two interactions or more, shuffled by `rng`.
 
@@ -103,12 +108,20 @@ def sequences(
             what counts alike in the loss. batch: every batch, and every place of a batch; place:
             every place of the epoch; user: every row; portion: a place counts as much as was
             watched of its target, 0..1.
+        after: so many of each user's first interactions are read and never targets.
     """
     repeat, weigh = fill
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
     if not len(users):
         return
     start, size = _pieces(data.offsets[users], data.offsets[users + 1] - 1, max_length, window, rng)
+    taught = _taught(data, after)
+    if after is not None:  # without what has nothing to teach
+        before = np.concatenate([[0], np.cumsum(taught)])
+        kept = before[start + size + 1] > before[start + 1]
+        start, size = start[kept], size[kept]
+    if not len(start):
+        return
     drawn = torch.randperm(len(start), generator=rng).numpy()
     start, size = start[drawn], size[drawn]
     taken = augment.filled(size, max_length, repeat, rng)
@@ -119,14 +132,26 @@ def sequences(
     for part in torch.randperm(len(parts), generator=rng).tolist():
         rows = order[parts[part] : parts[part] + batch_size]
         where = augment.places(start[rows], size[rows], taken[rows], repeat)
+        following = np.where(where.real, where.source + 1, 0)
+        learned = where.real & taught[following]
         yield SequenceBatch(
             _taken(data.item, where.source, where.real),
-            _taken(data.item, where.source + 1, where.real),
-            _weights(data, where, size[rows], weigh),
+            _taken(data.item, following, learned),
+            _weights(data, where, learned, size[rows], weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
-            torch.from_numpy(data.time[np.where(where.real, where.source + 1, 0)]),
+            torch.from_numpy(data.time[following]),
             share=float(taken[rows].sum() / mean) if weigh == "place" else 1.0,
+            user=torch.from_numpy(np.searchsorted(data.offsets, start[rows], "right") - 1),
         )
+
+
+def _taught(
+    data: Dataset, after: Int64[np.ndarray, "users"] | None
+) -> Bool[np.ndarray, "interactions"]:
+    """Which interactions may be targets."""
+    if after is None:
+        return np.ones(len(data), bool)
+    return np.arange(len(data)) >= np.repeat(data.offsets[:-1] + after, np.diff(data.offsets))
 
 
 def _pieces(
@@ -152,15 +177,15 @@ def _taken(item: np.ndarray, place: np.ndarray, real: np.ndarray) -> Int64[Tenso
 
 
 def _weights(
-    data: Dataset, where: augment.Places, size: np.ndarray, weigh: Weigh
+    data: Dataset, where: augment.Places, learned: np.ndarray, size: np.ndarray, weigh: Weigh
 ) -> Float[Tensor, "batch length"] | None:
     if weigh in ("batch", "place"):
         return None
     if weigh == "user":
-        weight = where.real / size[:, None]
+        weight = learned / size[:, None]
     else:
-        portion = data.value[np.where(where.real, where.source + 1, 0)]
-        weight = np.where(where.real, np.clip(portion, 0, 1), 0)
+        portion = data.value[np.where(learned, where.source + 1, 0)]
+        weight = np.where(learned, np.clip(portion, 0, 1), 0)
     return torch.from_numpy(weight.astype(np.float32))
 
 

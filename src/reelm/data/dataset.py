@@ -54,6 +54,9 @@ class Dataset:
     """Seconds since 1970, UTC; NaN where unknown."""
     profiles: Mapping[str, Float[Tensor, "users _"]] = field(default_factory=dict)
     """Frozen vectors of users by name; users without one are zero."""
+    profiles_read: Mapping[str, Int64[np.ndarray, "users"]] = field(default_factory=dict)
+    """By the profile's name how many of a user's first interactions it was made from; a profile
+    that is not named may have been made from all."""
     preferences: Preferences | None = None
     """Edges that were said and not watched; None where nobody said any."""
     exposures: Exposures | None = None
@@ -161,7 +164,12 @@ class Dataset:
         tables, _, broken = _aligned(features, ("", *self.users))
         left = {f"profiles.{name.partition('.')[2]}": count for name, count in broken.items()}
         profiles = {name: table[1:] for name, table in tables.items()}
-        return replace(self, profiles=profiles, removed={**self.removed, **left})
+        pairs = (
+            features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
+        )
+        read = {name: self._read(f.ids, f.read) for name, f in pairs if f.read is not None}
+        removed = {**self.removed, **left}
+        return replace(self, profiles=profiles, profiles_read=read, removed=removed)
 
     def __len__(self) -> int:
         """How many interactions there are."""
@@ -223,11 +231,20 @@ class Dataset:
             for name in sorted(tables):
                 seen.update(name.encode())
                 seen.update(np.ascontiguousarray(tables[name].numpy()).data)
+        for name in sorted(self.profiles_read):
+            seen.update(name.encode() + self.profiles_read[name].tobytes())
         if self.preferences is not None:
             seen.update(self.preferences.digest())
         if self.exposures is not None:
             seen.update(self.exposures.digest())
         return seen.hexdigest()[:12]
+
+    def _read(
+        self, ids: Sequence[str], read: Int64[np.ndarray, "ids"]
+    ) -> Int64[np.ndarray, "users"]:
+        """What was read of each user; 0 for those who are not named."""
+        named = dict(zip(ids, read.tolist(), strict=True))
+        return np.array([named.get(user, 0) for user in self.users], np.int64)
 
     @cached_property
     def _rows(self) -> dict[str, int]:

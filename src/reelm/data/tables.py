@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from reelm import files
 from reelm.data.corrections import Applied, Corrections
@@ -59,6 +59,9 @@ class Features:
     name: str
     ids: tuple[str, ...]
     vectors: Float32[np.ndarray, "videos dim"]
+    read: Int64[np.ndarray, "users"] | None = None
+    """Of users: how many of the first training interactions of each were looked at for the vector;
+    None where nobody says, so that it may have been all."""
 
 
 def read_catalog(folder: Path) -> Catalog:
@@ -89,7 +92,7 @@ def read_features(folder: Path, name: str | None = None) -> Features:
     if not parts:
         raise BadData(f"{folder}: no part-*.npy in this features folder. Run encode again.")
     vectors = np.concatenate([np.load(part, mmap_mode="r") for part in parts])
-    ids = _ids(folder)
+    ids, read = _ids(folder)
     if len(ids) != len(vectors):
         raise BadData(
             f"{folder}: {len(ids)} ids for {len(vectors)} vectors. "
@@ -98,7 +101,7 @@ def read_features(folder: Path, name: str | None = None) -> Features:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if len(vectors) and not np.isfinite(vectors).all(axis=1).any():
         raise BadData(f"{folder}: every vector holds NaN or infinity. Run encode again.")
-    return Features(name or _stem(folder), ids, vectors)
+    return Features(name or _stem(folder), ids, vectors, read)
 
 
 def read_notes(folder: Path) -> pl.DataFrame:
@@ -133,15 +136,17 @@ def applied(folder: Path, table: pl.DataFrame) -> Applied:
     return Applied.to(table, Corrections.of(folder).all())
 
 
-def _ids(folder: Path) -> tuple[str, ...]:
-    """Ids in the order of the vectors, of videos or users: by part and row where both are given."""
+def _ids(folder: Path) -> tuple[tuple[str, ...], Int64[np.ndarray, "users"] | None]:
+    """Ids in the order of the vectors, of videos or users: by part and row where both are given;
+    and how much was read of each user, where that is known."""
     path = folder / "ids.parquet"
     users = "user_id" in _lazy(path, ()).collect_schema().names()
     name = "user_id" if users else "video_id"
     table = _table(path, (name,))
     if {"part", "row"} <= set(table.columns):
         table = table.sort("part", "row")
-    return tuple(table[name].cast(pl.String).to_list())
+    read = table["read"].cast(pl.Int64).to_numpy() if "read" in table.columns else None
+    return tuple(table[name].cast(pl.String).to_list()), read
 
 
 def _stem(folder: Path) -> str:

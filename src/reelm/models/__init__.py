@@ -20,6 +20,7 @@ MODELS = {
     "popularity": "reelm.models.popularity:Popularity",  # counts; the floor to beat
     "promptmm": "reelm.models.promptmm:PromptMM",  # lightgcn and features, tuned by prompts
     "sasrec": "reelm.models.sasrec:SASRec",  # causal self-attention over the history
+    "slim": "reelm.models.slim:SLIM",  # sasrec or mamba4rec, and what was reasoned of users
     "trawl": "reelm.models.trawl:TRAWL",  # mf beside knowledge that an adapter fits to choices
     "vbpr": "reelm.models.vbpr:VBPR",  # mf with a second part made of features
 }

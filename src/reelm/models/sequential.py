@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelm import losses
 from reelm.config import Config
@@ -115,6 +115,9 @@ class Sequential(Retriever):
         self.apart = ItemVectors(*made) if config.table == "separate" else None
         self.age = AgeWorth(data, config.ages) if config.ages else None
         self.taste = Taste(data, config.taste) if config.taste else None
+        self.beside: nn.Module | None = None
+        """Changes states by whose they are, (states, user rows) -> states; of a model around this
+        one that knows more of users than their histories."""
         self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
@@ -160,6 +163,9 @@ class Sequential(Retriever):
         others = self._others(history, target, places)
         read, wanted, against = self._read(history, target, others)
         states = self.states(read, real, part)[places].float()
+        if self.beside is not None:
+            assert batch.user is not None
+            states = self.beside(states, batch.user[places.nonzero()[:, 0]])
         if self.taste is not None:
             states = torch.cat([states, self.taste.places(history)[places]], dim=-1)
             wanted = torch.cat([wanted, self.taste.items(target)], dim=-1)
@@ -191,6 +197,8 @@ class Sequential(Retriever):
             states = self.states(read[_left(part, first)], real)
             last = (real.sum(1) - 1).clamp(min=0)
             newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
+        if self.beside is not None:
+            newest = self.beside(newest, user)
         if self.taste is not None:
             newest = torch.cat([newest, self.taste.newest(history)], dim=-1)
         return newest

@@ -12,6 +12,7 @@ PROMPTS = {
     "caption": "reelm.prompts.caption:Caption",
     "details": "reelm.prompts.details:Details",  # of a video, in closed words
     "preference_edges": "reelm.prompts.preference_edges:PreferenceEdges",  # about users' notes
+    "rationale": "reelm.prompts.rationale:Rationale",  # likewise, in three steps
     "speech": "reelm.prompts.speech:Speech",  # what `reelm transcribe` hears
     "user_profile": "reelm.prompts.user_profile:UserProfile",  # likewise
 }

@@ -58,7 +58,8 @@ class Pools:
 
 def can_read(run: Run, past: Past) -> bool:
     """True if the model can say anything about this user."""
-    return bool(past.rows) and (past.trained or not run.model.uses_user)
+    known = past.trained or not run.model.uses_user or run.model.stranger < 0
+    return bool(past.rows) and known
 
 
 class Everything:

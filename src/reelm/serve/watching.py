@@ -38,18 +38,22 @@ class Recipe:
     """The encoder's identity."""
     input: str | None
     """What an encoder of text read."""
+    fields: tuple[str, ...] = ()
+    """Of notes only these; empty, all."""
 
     @staticmethod
     def of(folder: Path) -> "Recipe":
         """From the manifest of a features folder."""
         facts = files.manifest(folder)
         said = facts.get("inputs", {}).get("encoder", {})
-        return Recipe(said, facts.get("settings", {}).get("input"))
+        settings = facts.get("settings", {})
+        return Recipe(said, settings.get("input"), tuple(settings.get("fields", ())))
 
     @property
     def name(self) -> str:
         """The same for the same encoder on the same input, and for no other."""
-        return files.digest(repr((sorted(self.encoder.items()), self.input)).encode())
+        read = (self.input, *self.fields)
+        return files.digest(repr((sorted(self.encoder.items()), read)).encode())
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,9 @@ class Watcher:
             with LOADING:
                 if recipe.name not in self._encoders:
                     self._encoders[recipe.name] = _encoder(recipe)
-            config = EncodeConfig(input=recipe.input) if recipe.input else EncodeConfig()
+            config = EncodeConfig()
+            if recipe.input:
+                config = EncodeConfig(input=recipe.input, fields=recipe.fields)
             encoder = self._encoders[recipe.name]
             found = read_features(encode(catalog, encoder, config, self._work, notes))
         except ReelmError as error:

@@ -13,11 +13,14 @@ from reelm.backends.fake import Fake
 from reelm.correct import correct, export
 from reelm.data.preferences import read_edges
 from reelm.data.split import SplitConfig
-from reelm.data.tables import Catalog, read_notes
+from reelm.data.tables import Catalog, read_catalog, read_notes
+from reelm.encode import EncodeConfig, encode
+from reelm.encoders.hashing import Hashing
 from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.models.popularity import PopularityConfig
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.preference_edges import PreferenceEdges
+from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
 from reelm.sources import Sources, load
 from reelm.tallies import Tallies
@@ -176,6 +179,38 @@ def test_what_is_missing_is_said(sources, work):
     with pytest.raises(BadData, match="about users"):
         told = sources.model_copy(update={"notes": (mine,)})
         annotate_users(told, Fake(), UserProfile, PART, work)
+
+
+def test_what_a_rationale_has_read_is_kept_and_comes_before_the_cut(sources, work):
+    half = PART.model_copy(update={"cut": 0.5})
+    folder = annotate_users(sources, Tallies(), Rationale, half, work)
+    known = sources.read().train
+    for user, shown, read in read_notes(folder).select("user_id", "shown", "read").iter_rows():
+        history = [known.items[item] for item in known.history(known.row(user))]
+        assert read == 2 and shown == history[:read]
+    assert annotate_users(sources, Tallies(), Rationale, PART, work) != folder
+
+    steps = {}
+    for step in ("taste", "next"):
+        config = EncodeConfig(input="notes", fields=(step,))
+        steps[step] = encode(read_catalog(sources.catalog), Hashing(), config, work, folder)
+    assert steps["taste"] != steps["next"]
+    told = sources.model_copy(update={"profiles": steps}).read().train
+    assert {name: read.tolist() for name, read in told.profiles_read.items()} == dict.fromkeys(
+        steps, [2] * USERS
+    )
+    with pytest.raises(ConfigError, match="rationale has no mood; it has taste, forms, next"):
+        wrong = EncodeConfig(input="notes", fields=("mood",))
+        encode(read_catalog(sources.catalog), Hashing(), wrong, work, folder)
+
+
+def test_a_share_of_users_can_be_asked_about(sources, work):
+    few = PART.model_copy(update={"share": 0.5})
+    asked = read_notes(annotate_users(sources, Fake(), UserProfile, few, work))["user_id"]
+    assert 0 < len(asked) < USERS
+    backend = Counting()
+    annotate_users(sources, backend, UserProfile, PART, work)
+    assert set(backend.asked) == {f"u{u}" for u in range(USERS)} - set(asked), "asked twice"
 
 
 class Killed(BaseException):

@@ -80,3 +80,21 @@ def test_what_fits_stays_one_piece_and_one_that_counts_nothing_is_left_out():
     assert [part.history.tolist() for part in batch.pieces(2)] == [[[2, 3]], [[4, 5]]]
     nothing = SequenceBatch(history, 0 * history)
     assert nothing.pieces(2) == [nothing]
+
+
+@pytest.mark.parametrize("window", ["newest", "all"])
+@pytest.mark.parametrize("weigh", ["batch", "user"])
+def test_places_before_the_cut_are_read_and_never_targets(window, weigh):
+    data, after = world([6, 4, 9, 30, 2]), np.array([2, 4, 8, 20, 0])
+    rng = torch.Generator().manual_seed(0)
+    found = {}
+    for batch in sequences(data, 3, 5, rng, window, ("no", weigh), after):
+        for user, following in zip(batch.user.tolist(), batch.next_item, strict=True):
+            found.setdefault(user, []).extend(following[following != 0].tolist())
+        assert (batch.next_item != 0).any(1).all(), "a row that teaches nothing"
+        if batch.weight is not None:
+            assert (batch.weight[batch.next_item == 0] == 0).all()
+    for user, cut in enumerate(after):
+        wanted = data.history(user)[max(cut, 1) :]
+        wanted = wanted[-5:] if window == "newest" else wanted
+        assert sorted(found.get(user, [])) == sorted(wanted.tolist())

@@ -12,6 +12,7 @@ from reelm.prompts import PROMPTS
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
 from reelm.prompts.details import Details
+from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
 from reelm.world.clips import sample_clip, sentence
 from reelm.world.vocabulary import ATTRIBUTES
@@ -99,3 +100,10 @@ def test_a_profile_asks_nothing_about_who_somebody_is():
 def test_an_unknown_prompt_is_told_with_the_nearest():
     with pytest.raises(UnknownName, match="attributes"):
         prompts.find("atributes")
+
+
+def test_a_rationale_reads_step_by_step():
+    whole = {"taste": "cats.", "forms": "slow", "next": ["a cat asleep", "", "a cat in a city"]}
+    assert Rationale.as_text(whole) == "cats. slow. a cat asleep. a cat in a city."
+    assert Rationale.as_text({"next": ["a cat asleep"]}) == "a cat asleep."
+    assert Rationale.as_text({"taste": None}) == ""

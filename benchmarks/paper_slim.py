@@ -1,0 +1,241 @@
+"""Do rationales of users help, and can a tiny model write them? SLIM in the rendered world.
+
+    python benchmarks/paper_slim.py fidelity --work work/study
+    python benchmarks/paper_slim.py world --work work/study
+    python benchmarks/paper_slim.py summary
+
+The world of world_study.py: 1,600 rendered videos as `pocket` saw them, 1,200 people, a log cut at
+day 22. The teacher counts, the student is that of slim_student.py. Each line of
+results/slim_world.jsonl is an arm and a seed (of people and of training); lines that are there are
+not made again. Weights are chosen on validation; the test is opened once per line.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slim_student
+import study
+import torch
+from jaxtyping import Float
+from llmrec_worlds import Population, population
+from slim_student import answers, counted, told
+
+from reelm.data.split import Split
+from reelm.data.tables import Features
+from reelm.dossiers import Dossier
+from reelm.encoders.hashing import Hashing
+from reelm.evaluate import Sampled, evaluate
+from reelm.models.slim import SLIMConfig
+from reelm.prompts.attributes import Attributes
+from reelm.prompts.rationale import Rationale
+from reelm.tallies import WATCHED
+from reelm.train import TrainConfig, fit
+
+TABLE = "slim_world"
+STEPS = ("taste", "forms", "next")
+SCHEDULE = TrainConfig(epochs=12, patience=4, learning_rate=3e-3, measure="warm/ndcg@10")
+POOLS = ("warm", "cold", "mixed")
+HELD_OUT, FIDELITY = 500, 50  # users, and the population they are of
+
+
+@dataclass(frozen=True)
+class Told:
+    """A population, and all that is said of its people."""
+
+    people: Population
+    work: Path
+    encoder: Hashing
+
+    @cached_property
+    def split(self) -> Split:
+        """With the notes of videos, encoded as rationales are."""
+        texts = {video: Attributes.as_text(said) for video, said in self.people.pocket.items()}
+        notes = Features("notes", tuple(texts), self.vectors(list(texts.values())))
+        return self.people.split(notes)
+
+    @cached_property
+    def asked(self) -> list[Dossier]:
+        """Of the first half of each history."""
+        return told(self.people, self.split)
+
+    @cached_property
+    def taught(self) -> dict[str, str]:
+        """The teacher's rationales by user."""
+        return counted(self.asked)
+
+    @cached_property
+    def learned(self) -> dict[str, str]:
+        """The student's."""
+        return answers(slim_student.speaker(*slim_student.student(self.work)), self.asked)
+
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+        """By hashed words, which cost next to nothing."""
+        return self.encoder.encode(texts)
+
+    def steps(self, said: Mapping[str, str], asked: Sequence[Dossier]) -> list[Features]:
+        """A table of users for each step of their rationales."""
+        read = {one.user: one.read for one in asked}
+        whole = {user: json.loads(text) for user, text in said.items()}
+        seen = np.array([read[user] for user in whole])
+        found = []
+        for step in STEPS:
+            texts = [Rationale.as_text({step: answer[step]}) or "-" for answer in whole.values()]
+            found.append(Features(step, tuple(whole), self.vectors(texts), seen))
+        return found
+
+    def raw(self) -> list[Features]:
+        """The notes of what was watched, as the text about the user: the fair control."""
+        texts = [
+            " ".join(
+                line.removeprefix(WATCHED)
+                for line in one.request.parts[0].splitlines()
+                if line.startswith(WATCHED)
+            )
+            for one in self.asked
+        ]
+        ids, read = tuple(one.user for one in self.asked), [one.read for one in self.asked]
+        return [Features("raw", ids, self.vectors(texts), np.array(read))]
+
+
+def arms(world: Told) -> dict[str, Any]:
+    """Users' tables and settings by arm; tables are made when they are asked for."""
+    kept: dict[str, list[Features]] = {}
+
+    def made(name: str, make: Any) -> list[Features]:
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
+    def teacher() -> list[Features]:
+        return made("teacher", lambda: world.steps(world.taught, world.asked))
+
+    def student() -> list[Features]:
+        return made("student", lambda: world.steps(world.learned, world.asked))
+
+    def raw() -> list[Features]:
+        return made("raw", world.raw)
+
+    def dealt() -> list[Features]:
+        order = np.random.default_rng(7).permutation(len(teacher()[0].ids))
+        return [replace(one, vectors=one.vectors[order]) for one in teacher()]
+
+    def whole() -> list[Features]:
+        asked = told(world.people, world.split, 1.0)
+        return world.steps(counted(asked), asked)
+
+    cold = {"items": "content"}
+    return {
+        "backbone": (list, {"items": "id"}),
+        "backbone+ (item text)": (list, {}),
+        "raw history as text": (raw, {}),
+        "teacher": (teacher, {}),
+        "student": (student, {}),
+        "rationales of others (placebo)": (dealt, {}),
+        "no cut (leak)": (whole, {"after": False}),
+        "no ids: item text": (list, cold),
+        "no ids: raw history as text": (raw, cold),
+        "no ids: teacher": (teacher, cold),
+        "no ids: student": (student, cold),
+    }
+
+
+def row(world: Told, name: str, arm: tuple[Any, dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Train one arm and open the test once."""
+    make, settings = arm
+    tables = make()
+    data = world.split.train.with_profiles(tables)
+    config = SLIMConfig(
+        features=("notes",),
+        profiles=tuple(one.name for one in tables),
+        backbone_settings=("layers=1",),
+        **settings,
+    )
+    begun = time.process_time()
+    schedule = SCHEDULE.model_copy(update={"seed": seed})
+    fitted = fit(replace(world.split, train=data), "slim", config, schedule)
+    spent = time.process_time() - begun
+    model = fitted.model.eval()
+    with torch.no_grad():
+        batches = model.batches(data, 256, torch.Generator().manual_seed(0))
+        lost = float(np.mean([sum(map(float, model.loss(batch).values())) for batch in batches]))
+    report = evaluate(model, world.split.test, POOLS, (10,), sampled=Sampled(100))
+    test = {k: round(report[k], 5) for p in POOLS for m in ("recall", "ndcg", "sampled100_recall")
+            if (k := f"{p}/{m}@10")}  # fmt: skip
+    facts = {"train_loss": round(lost, 4), "cpu_s": round(spent, 1)}
+    return {"arm": name, "seed": seed, "test": test, **facts}
+
+
+def fidelity(work: Path) -> dict[str, Any]:
+    """How far the student says of held-out users what the teacher says."""
+    base, tuned = slim_student.student(work)
+    world = Told(population(work, FIDELITY), work, Hashing())
+    some = world.asked[:HELD_OUT]
+    said = answers(slim_student.speaker(base, tuned), some)
+    users = list(said)
+    texts = [[Rationale.as_text(json.loads(by[u])) for u in users] for by in (said, world.taught)]
+    student, teacher = (world.vectors(side) for side in texts)
+    own = (student * teacher).sum(1)
+    other = (student * np.roll(teacher, 1, 0)).sum(1)
+    rows = [json.loads(x) for x in (tuned / "metrics.jsonl").read_text().splitlines()]
+    measured = [one["held_out"] for one in rows]
+    equal = [[json.loads(said[u])[s] == json.loads(world.taught[u])[s] for u in users]
+             for s in STEPS]  # fmt: skip
+    return {
+        "users": len(some),
+        "answered": len(users),
+        "margin": float((own - other).mean()),
+        "margin_half": study.interval((own - other).tolist())[1],
+        "cosine_own": float(own.mean()),
+        "cosine_other": float(other.mean()),
+        "nll_untuned": measured[0],
+        "nll_tuned": min(measured),
+        "nll_ratio": min(measured) / measured[0],
+        "word_for_word": {s: float(np.mean(e)) for s, e in zip(STEPS, equal, strict=True)},
+    }
+
+
+def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
+    """Every arm and seed that the table lacks, seed by seed."""
+    encoder, path = Hashing(), study.RESULTS / f"{TABLE}.jsonl"
+    for seed in seeds:
+        done = {one["arm"] for one in study.rows(TABLE) if one["seed"] == seed}
+        world = Told(population(work, seed), work, encoder)
+        for name, arm in arms(world).items():
+            if name not in done and (not only or name in only):
+                line = json.dumps(row(world, name, arm, seed))
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+                print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("fidelity", "world", "summary"))
+    parser.add_argument("--work", type=Path, default=Path("work/study"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--only", nargs="*", help="these arms alone")
+    given = parser.parse_args()
+    if given.what == "fidelity":
+        found = fidelity(given.work)
+        text = json.dumps(found, indent=1)
+        (study.RESULTS / "slim_fidelity.json").write_text(text + "\n")
+        print(text)
+    if given.what == "world":
+        run(given.work, given.seeds, given.only)
+    if given.what == "summary":
+        from llmrec_study import show
+
+        for metric in ("warm/ndcg@10", "mixed/ndcg@10", "cold/recall@10",
+                       "cold/sampled100_recall@10"):  # fmt: skip
+            print(show(TABLE, ("backbone+ (item text)", "raw history as text"), metric))
+
+
+if __name__ == "__main__":
+    main()
