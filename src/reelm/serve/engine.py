@@ -24,6 +24,7 @@ from reelm.serve.picks import Picker, best
 from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.reasons import Reasons
 from reelm.serve.rules import Expiry, Rules
+from reelm.serve.standing import StandingRules, standing
 from reelm.serve.store import Feed, Impression, Store, StoredEvent
 from reelm.serve.videos import Videos
 
@@ -31,7 +32,7 @@ SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
 
-class EngineConfig(Rules):
+class EngineConfig(Rules, StandingRules):
     """Section [engine]."""
 
     new_share: float = Field(default=0.1, ge=0, le=1)
@@ -55,8 +56,6 @@ class EngineConfig(Rules):
     """Share of the new videos, the best ones, that are drawn from; ten at least."""
     finished: NonNegativeFloat = 0.9
     """A video counts as finished from this portion on."""
-    diversity: float = Field(default=0.5, ge=0, le=1)
-    """How much the fallback avoids what it has just shown; 0 is by popularity and age alone."""
     ann_from: PositiveInt = 200_000
     """Videos from which on an index finds candidates (extra `ann`), for models that compare
     vectors; below, and for other models, all are scored."""
@@ -117,7 +116,9 @@ class Engine:
         self._expiry = Expiry(self.videos, self.config.newest_days)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
         self._reasons = Reasons(self.videos, kinds)
-        self._picker = Picker(run, self.videos, self.config.diversity)
+        log = catalog.events if catalog else None
+        stand = standing(self.videos, log, self.config, self.config.min_portion)
+        self._picker = Picker(run, self.videos, stand, self.config.diversity)
         self._everything = Everything(run, self.videos)
         self._shortlist = self._short()
         self._log = Log(catalog.events, self.videos.row) if catalog else None

@@ -208,7 +208,14 @@ class Deleted(BaseModel):
     removed: dict[str, int]
 
 
-class RunName(Strict):
+class ArmName(Strict):
+    """Whose run is meant."""
+
+    arm: Literal["a", "b"] = "a"
+    """Of a trial; everybody is in arm a where there is none."""
+
+
+class RunName(ArmName):
     """Which run to serve."""
 
     run: Id | None = None

@@ -11,6 +11,7 @@ from reelm.runs import Run
 from reelm.serve.past import Past
 from reelm.serve.pools import Pool
 from reelm.serve.reranking import dpp, mmr, relevance, unit
+from reelm.serve.standing import shares
 from reelm.serve.videos import Videos
 
 POPULAR, FRESH = 150, 50
@@ -32,14 +33,16 @@ Mask = Bool[np.ndarray, "rows"]
 class Picker:
     """Scores the rows of a pool; -inf means "not in this way"."""
 
-    def __init__(self, run: Run, videos: Videos, diversity: float) -> None:
-        """`diversity` (0..1) is how much the fallback avoids what it has just shown."""
+    def __init__(self, run: Run, videos: Videos, standing: Scores, diversity: float) -> None:
+        """
+        Args:
+            standing: what the fallback thinks of each row before anything is known of a user, 0..1.
+            diversity: how much it avoids what it has just shown, 0..1.
+        """
         self._videos, self._diversity = videos, diversity
         self.reads_content = _reads_content(run.model)
         self.unseen = videos.counts == 0  # by training
-        popularity = np.log1p(videos.counts) / max(1.0, np.log1p(videos.counts).max())
-        self.freshness = _shares(videos.uploaded)
-        self.standing = 0.7 * popularity + 0.3 * self.freshness
+        self.freshness, self.standing = shares(videos.uploaded), standing
 
     def lean(self, pool: Pool, past: Past) -> Scores:
         """What the user said outright: towards followed creators, away from what is unwanted.
@@ -170,12 +173,3 @@ def _standard(scores: Scores, among: Mask) -> Scores:
     if not len(values) or not values.std():
         return np.zeros_like(scores)
     return (scores - values.mean()) / values.std()
-
-
-def _shares(times: Float[np.ndarray, "rows"]) -> Scores:
-    """Rank of each time as a share: 1 for the newest, 0 where unknown."""
-    known = np.isfinite(times)
-    out = np.zeros(len(times))
-    order = np.argsort(np.argsort(times[known], kind="stable"), kind="stable")
-    out[known] = (order + 1) / max(1, known.sum())
-    return out

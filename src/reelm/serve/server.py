@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import SecretStr
 
 from reelm import runs, sources
 from reelm.data.tables import read_catalog, read_features
@@ -23,9 +22,10 @@ from reelm.serve.gate import ServiceConfig
 from reelm.serve.grown import Scale, features_of
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
-from reelm.serve.served import Parts, Served
+from reelm.serve.served import Parts, Served, sibling
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
+from reelm.serve.trials import begin
 from reelm.serve.uploads import UploadConfig, Uploads
 from reelm.serve.watching import Recipe, Watcher
 
@@ -83,16 +83,18 @@ def open_engine(
 
 
 def open_served(
-    run: Path, config: EngineConfig | None = None, store: SecretStr | None = None
+    run: Path, config: EngineConfig | None = None, service: ServiceConfig | None = None
 ) -> Served:
-    """A run folder with the folders that its `sources.json` names, ready to be changed.
+    """A run folder with the folders that its `sources.json` names, ready to be changed; with
+    `serve.ab` a second one for the users of arm b.
 
     Args:
-        store: `serve.store`, the address of another store than that of the work folder.
+        service: names another store than that of the work folder, and the second run.
 
     Raises:
         BadData: a folder is not finished, or the store is not one.
         ConfigError: the store's address cannot be read.
+        UnknownRun: there is no second run of that name.
         Unavailable: the store's database does not answer.
     """
 
@@ -100,9 +102,15 @@ def open_served(
         found = sources.load(folder)
         return open_parts(folder, found.catalog, found.notes, store, config, found.features)
 
-    kept = Store(store.get_secret_value() if store else store_of(run))
+    how = service or ServiceConfig()
+    kept = Store(how.store.get_secret_value() if how.store else store_of(run))
+    opener = lambda folder: parts(folder, kept)  # noqa: E731
     try:
-        return Served(parts(run, kept), lambda folder: parts(folder, kept))
+        trial = None
+        if how.ab is not None:
+            other = Served(opener(sibling(run.resolve().parent, how.ab)), opener)
+            trial = begin(kept, how.ab_name, how.ab_share), other
+        return Served(opener(run), opener, trial)
     except BaseException:
         kept.close()
         raise
