@@ -48,6 +48,7 @@ ARMS = {
     "new_share = 0": {"new_share": 0.0},
     "popular ever": {"popular_within": None},
     "diversity = 0": {"diversity": 0.0},
+    "newcomer = 0": {"newcomer": 0.0},
 }
 """What differs from the defaults."""
 

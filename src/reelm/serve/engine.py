@@ -118,8 +118,8 @@ class Engine:
         self._reasons = Reasons(self.videos, kinds)
         log = catalog.events if catalog else None
         stand = standing(self.videos, log, self.config, self.config.min_portion)
-        self._picker = Picker(run, self.videos, stand, self.config.diversity)
-        self._everything = Everything(run, self.videos)
+        self._picker = Picker(run, self.videos, stand, self.config)
+        self._everything = Everything(run, self.videos, self._picker.reads_content)
         self._shortlist = self._short()
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))

@@ -11,7 +11,7 @@ from reelm.runs import Run
 from reelm.serve.past import Past
 from reelm.serve.pools import Pool
 from reelm.serve.reranking import dpp, mmr, relevance, unit
-from reelm.serve.standing import shares
+from reelm.serve.standing import StandingRules, shares
 from reelm.serve.videos import Videos
 
 POPULAR, FRESH = 150, 50
@@ -33,16 +33,13 @@ Mask = Bool[np.ndarray, "rows"]
 class Picker:
     """Scores the rows of a pool; -inf means "not in this way"."""
 
-    def __init__(self, run: Run, videos: Videos, standing: Scores, diversity: float) -> None:
-        """
-        Args:
-            standing: what the fallback thinks of each row before anything is known of a user, 0..1.
-            diversity: how much it avoids what it has just shown, 0..1.
-        """
-        self._videos, self._diversity = videos, diversity
+    def __init__(self, run: Run, videos: Videos, standing: Scores, rules: StandingRules) -> None:
+        """`standing` is what is thought of each row before anything is known of a user, 0..1."""
+        self._videos, self._rules = videos, rules
         self.reads_content = _reads_content(run.model)
         self.unseen = videos.counts == 0  # by training
         self.freshness, self.standing = shares(videos.uploaded), standing
+        self._ahead = _standard(standing, videos.usable)
 
     def lean(self, pool: Pool, past: Past) -> Scores:
         """What the user said outright: towards followed creators, away from what is unwanted.
@@ -63,9 +60,10 @@ class Picker:
     def by_model(self, pool: Pool, past: Past) -> Scores:
         """What the model may choose: without content it knows nothing of videos never seen."""
         scores = pool.scores
-        known = scores[np.isfinite(scores)]
-        if (past.unwanted or past.followed) and len(known):
-            scores = scores + self.lean(pool, past) * (known.std() or 1.0)
+        if np.isfinite(scores).any():
+            weight = self._rules.newcomer / max(1e-12, self._rules.newcomer + len(past.rows))
+            more = weight * pool.of(self._ahead) + self.lean(pool, past)
+            scores = scores + more * (pool.spread or 1.0)
         if self.reads_content:
             return scores
         return np.where(pool.of(self.unseen), -np.inf, scores)
@@ -145,7 +143,7 @@ class Picker:
         left, chosen = base.copy(), []
         for _ in range(min(count, len(pool))):
             alike = sum(near[-MEMORY:]) if near else 0.0
-            place = int(np.argmax(left - self._diversity * alike))
+            place = int(np.argmax(left - self._rules.diversity * alike))
             chosen.append((int(pool[place]), float(base[place])))
             left[place] = -np.inf
             near.append((held & held[place]).sum(1) / size)

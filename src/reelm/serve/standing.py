@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from reelm.config import Config
 from reelm.data.dataset import POSITIVE
@@ -16,14 +16,17 @@ Shares = Float[np.ndarray, "rows"]
 
 
 class StandingRules(Config):
-    """What a page is made of for somebody of whom nothing is known."""
+    """What is thought of videos before anything is known of a user, and how long it counts."""
 
     popular_within: float | None = Field(default=0.06, gt=0, le=1)
     """Share of the log: in what is popular, an interaction counts half for each such share that
     came after it. Unset counts all alike, as does a log without times."""
+    newcomer: NonNegativeFloat = 1.0
+    """How much standing counts beside the model's score for users with few interactions: with h of
+    them newcomer / (newcomer + h) deviations. 0 is by the model alone."""
     freshness: float = Field(default=0.2, ge=0, le=1)
     """How much of a video's standing is its rank by upload time; the rest is its popularity."""
-    diversity: float = Field(default=0.2, ge=0, le=1)
+    diversity: float = Field(default=0.3, ge=0, le=1)
     """How much the fallback avoids what it has just shown; 0 is by standing alone."""
 
 
@@ -61,7 +64,8 @@ def _of_late(videos: Videos, log: pl.DataFrame, share: float, min_portion: float
         .collect()
     )
     rows = np.array([videos.row.get(video, 0) for video in found["video_id"]], np.int64)
-    total = np.bincount(rows, found["weight"].to_numpy(), minlength=len(videos.ids))
+    weight = found["weight"].cast(pl.Float64).to_numpy()
+    total = np.bincount(rows, weight, minlength=len(videos.ids)).astype(np.float64)
     total[0] = 0.0  # videos without a row
     return total
 
