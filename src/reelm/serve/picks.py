@@ -136,17 +136,18 @@ class Picker:
         before: Sequence[int], count: int,
     ) -> list[tuple[int, float]]:  # fmt: skip
         """Choose one by one; each shared facet with the last few lowers a row's chances."""
-        both = self._videos.facets.dense(np.concatenate([pool, np.array(before, np.int64)]))
-        held = both[: len(pool)]
+        rows = np.concatenate([pool, np.array(before, np.int64)])
+        both = self._videos.facets.dense(rows).astype(np.float32)
+        held = both[: len(pool)]  # as numbers: counting what is shared is then one product
         size = np.maximum(1, held.sum(1))
-        near = [(held & one).sum(1) / size for one in both[len(pool) :]]
+        near = [held @ one / size for one in both[len(pool) :]]
         left, chosen = base.copy(), []
         for _ in range(min(count, len(pool))):
             alike = sum(near[-MEMORY:]) if near else 0.0
             place = int(np.argmax(left - self._rules.diversity * alike))
             chosen.append((int(pool[place]), float(base[place])))
             left[place] = -np.inf
-            near.append((held & held[place]).sum(1) / size)
+            near.append(held @ held[place] / size)
         return chosen
 
 

@@ -59,10 +59,8 @@ def subjects(run, catalog, notes, **rules):
 
 
 def test_a_strangers_page_is_as_varied_as_it_is_told(run, catalog, notes):
-    plain, usual, varied = (
-        subjects(run, catalog, notes, diversity=share) for share in (0.0, 0.3, 1.0)
-    )
-    assert plain < usual <= varied and varied > 4
+    plain, varied = (subjects(run, catalog, notes, diversity=share) for share in (0.0, 1.0))
+    assert varied > max(4, plain)
 
 
 def test_strangers_differ(engine):
