@@ -111,14 +111,14 @@ class Picker:
 
     def varied(
         self, found: Sequence[tuple[int, float]], shown: Sequence[int], count: int,
-        how: tuple[Literal["mmr", "dpp"], float],
+        how: tuple[Literal["none", "mmr", "dpp"], float],
     ) -> list[int]:  # fmt: skip
         """Places of at most `count` of these rows and scores in an order with more variety.
 
         Args:
             found: best first.
             shown: rows already in this feed, in order.
-            how: the method and its strength.
+            how: the method and its strength; none is their own order.
         """
         rows = np.array([row for row, _ in found], np.int64)
         before = np.array(shown[-MEMORY:], np.int64)
@@ -126,6 +126,8 @@ class Picker:
         vectors = unit(held)
         alike = vectors[: len(rows)] @ vectors.T
         worth, (method, strength) = relevance(np.array([score for _, score in found])), how
+        if method == "none":
+            return list(range(min(count, len(found))))
         if method == "dpp":
             return dpp(worth, alike[:, : len(rows)], count, strength).tolist()
         earlier = alike[:, len(rows) :].T

@@ -18,6 +18,7 @@ from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.grown import Scale, grow
 from reelm.serve.notes import Notes, with_uploads
 from reelm.serve.outcomes import Trial
+from reelm.serve.ranking import Ranking
 from reelm.serve.store import Store, Upload
 from reelm.serve.trials import Arm, arm_of
 
@@ -39,6 +40,8 @@ class Parts:
     """What made the vectors of each of the run's features; see `watching.Recipe`."""
     scales: Mapping[str, Scale] = field(default_factory=dict)
     """What was done to each of them before the model read it."""
+    ranking: Ranking | None = None
+    """A second stage, kept when the run is changed."""
 
     def engine(self) -> Engine:
         """An engine that also knows all uploads that are ready."""
@@ -47,7 +50,9 @@ class Parts:
         ready = [upload for upload in ready if upload.video_id not in known]
         vectors = {u.video_id: self._vectors(u) for u in ready}
         run = grow(self.run, vectors, self.scales)
-        return Engine(run, self._catalog(ready), self._notes(ready), self.store, self.config)
+        return Engine(
+            run, self._catalog(ready), self._notes(ready), self.store, self.config, self.ranking
+        )
 
     def _vectors(self, upload: Upload) -> dict[str, list[float]]:
         """The upload's vectors by feature, as far as they were made as the run's were."""
@@ -108,6 +113,12 @@ class Served:
         if self._other is None:
             raise UnknownRun("no trial goes on, so there is no arm b. Start with serve.ab set.")
         return self._other
+
+    @property
+    def failures(self) -> int:
+        """How often a second stage failed, of both arms."""
+        own = self._engine.ranking
+        return (own.failures if own else 0) + (self._other.failures if self._other else 0)
 
     @property
     def parts(self) -> Parts | None:

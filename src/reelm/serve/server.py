@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from reelm.serve.gate import ServiceConfig
 from reelm.serve.grown import Scale, features_of
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
+from reelm.serve.outcomes import Trial
+from reelm.serve.ranking import Ranking
 from reelm.serve.served import Parts, Served, sibling
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
@@ -98,19 +100,25 @@ def open_served(
         Unavailable: the store's database does not answer.
     """
 
-    def parts(folder: Path, store: Store) -> Parts:
-        found = sources.load(folder)
-        return open_parts(folder, found.catalog, found.notes, store, config, found.features)
-
-    how = service or ServiceConfig()
+    how, beside = service or ServiceConfig(), run.resolve().parent
     kept = Store(how.store.get_secret_value() if how.store else store_of(run))
-    opener = lambda folder: parts(folder, kept)  # noqa: E731
+
+    def arm(folder: Path, ranker: str | None, trial: tuple[Trial, Served] | None = None) -> Served:
+        ranking = Ranking(runs.load(sibling(beside, ranker))) if ranker else None
+
+        def parts(folder: Path) -> Parts:
+            found = sources.load(folder)
+            made = open_parts(folder, found.catalog, found.notes, kept, config, found.features)
+            return replace(made, ranking=ranking)
+
+        return Served(parts(folder), parts, trial)
+
     try:
         trial = None
         if how.ab is not None:
-            other = Served(opener(sibling(run.resolve().parent, how.ab)), opener)
+            other = arm(sibling(beside, how.ab), how.ab_ranker)
             trial = begin(kept, how.ab_name, how.ab_share), other
-        return Served(opener(run), opener, trial)
+        return arm(run, how.ranker, trial)
     except BaseException:
         kept.close()
         raise

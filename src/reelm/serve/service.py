@@ -206,7 +206,8 @@ def _add_operations(
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     def metrics() -> str:
         """Counters and latencies, in the text form that Prometheus reads."""
-        return counters.text(served.engine.store.counts(), uploads.waiting if uploads else 0)
+        waiting = uploads.waiting if uploads else 0
+        return counters.text(served.engine.store.counts(), waiting, served.failures)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -62,7 +62,7 @@ class Impression:
     position: int
     video_id: str
     source: str
-    """model, new or fallback; scores compare within one source only."""
+    """ranked, model, new or fallback; scores compare within one source only."""
     score: float
     reason: str
     """One sentence."""

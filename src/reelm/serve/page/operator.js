@@ -6,7 +6,7 @@ import { text } from "./clip.js";
 import { begin, need } from "./keys.js";
 
 const EVERY_MS = 3000;
-const SOURCES = { model: "Model", new: "Kept for new", fallback: "Fallback" };
+const SOURCES = { ranked: "Ranked", model: "Model", new: "Kept for new", fallback: "Fallback" };
 const COSTS = { seconds: "Seconds", cpu_s: "Processor seconds", device_s: "Seconds a model was busy", joules: "Joules", tokens_in: "Tokens read", tokens_out: "Tokens written" };
 
 const part = (id) => document.getElementById(id);
