@@ -8,7 +8,15 @@ import typer
 
 from reelm import __version__, asked, note_commands
 from reelm.errors import ConfigError, ReelmError
-from reelm.options import CatalogOption, FeaturesOption, NotesOption, Set, SettingsFile, Work
+from reelm.options import (
+    AsJson,
+    CatalogOption,
+    FeaturesOption,
+    NotesOption,
+    Set,
+    SettingsFile,
+    Work,
+)
 from reelm.sections import SECTIONS, settings_class
 from reelm.serve.commands import keys
 
@@ -267,9 +275,32 @@ def serve(
     chosen, how = asked.section("engine", raw), asked.section("serve", raw)
     keys = Keys(server.keys_of(server.store_of(folder)))
     access = server.Access(keys, how, asked.section("uploads", raw))
-    served = server.open_served(folder, chosen, how.store)
+    served = server.open_served(folder, chosen, how)
     said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
     server.serve(served, host, port, said, access)
+
+
+@app.command(name="ab-report")
+def ab_report(
+    name: Annotated[str | None, typer.Argument(help="Trial; the newest if none.")] = None,
+    work: Work = Path("work"),
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+    sets: Set = None,
+) -> None:
+    """What came of a trial of two runs (serve.ab), by arm, with differences and their intervals."""
+    from reelm.serve import trials
+    from reelm.serve.store import Store
+
+    how, usual = asked.section("serve", asked.raw(settings, sets)), work / "serve" / "store.sqlite"
+    if how.store is None and not usual.is_file():
+        raise ConfigError(f"no store at {usual}: nothing was served from there. Say --work.")
+    store = Store(how.store.get_secret_value() if how.store else usual)
+    try:
+        found = trials.report(store, name)
+    finally:
+        store.close()
+    typer.echo(found.model_dump_json(indent=1) if as_json else trials.text(found))
 
 
 @app.command()

@@ -65,11 +65,14 @@ class Counters:
         with self._lock:
             return what(self._history)
 
-    def text(self, rows: Mapping[str, int], waiting: int = 0) -> str:
-        """The metrics page: `rows` of the store's tables, uploads that wait to be watched."""
+    def text(self, rows: Mapping[str, int], waiting: int = 0, failures: int = 0) -> str:
+        """The metrics page: `rows` of the store's tables, uploads that wait to be watched, and
+        how often the second stage failed."""
         queue = (
             *_head("reelm_uploads_waiting", "gauge", "Videos that wait to be watched."),
             f"reelm_uploads_waiting {waiting}",
+            *_head("reelm_ranker_failures_total", "counter", "Requests without a second stage."),
+            f"reelm_ranker_failures_total {failures}",
         )
         with self._lock:
             return "\n".join((*self._lines(), *_rows(rows), *queue)) + "\n"

@@ -22,8 +22,10 @@ from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
 from reelm.serve.picks import Picker, best
 from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
+from reelm.serve.ranking import Ranking
 from reelm.serve.reasons import Reasons
 from reelm.serve.rules import Expiry, Rules
+from reelm.serve.standing import StandingRules, standing
 from reelm.serve.store import Feed, Impression, Store, StoredEvent
 from reelm.serve.videos import Videos
 
@@ -31,7 +33,7 @@ SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
 
-class EngineConfig(Rules):
+class EngineConfig(Rules, StandingRules):
     """Section [engine]."""
 
     new_share: float = Field(default=0.1, ge=0, le=1)
@@ -40,6 +42,8 @@ class EngineConfig(Rules):
     """Newest interactions of a user that are read."""
     min_portion: NonNegativeFloat = 0.5
     """A watch counts as an interaction from this portion on; the same rule as in [dataset]."""
+    ranker_candidates: PositiveInt = 100
+    """Videos, the model's best, that a second stage (`serve.ranker`) rates for each request."""
     rerank: Literal["none", "mmr", "dpp"] = "none"
     """Variety among the model's places, by what notes, hashtags and creators say: none; mmr: each
     unlike the last eight; dpp: all unlike each other, those of one request."""
@@ -55,8 +59,6 @@ class EngineConfig(Rules):
     """Share of the new videos, the best ones, that are drawn from; ten at least."""
     finished: NonNegativeFloat = 0.9
     """A video counts as finished from this portion on."""
-    diversity: float = Field(default=0.5, ge=0, le=1)
-    """How much the fallback avoids what it has just shown; 0 is by popularity and age alone."""
     ann_from: PositiveInt = 200_000
     """Videos from which on an index finds candidates (extra `ann`), for models that compare
     vectors; below, and for other models, all are scored."""
@@ -108,8 +110,14 @@ class Engine:
         notes: Notes | None = None,
         store: Store | None = None,
         config: EngineConfig | None = None,
+        ranking: Ranking | None = None,
     ) -> None:
-        """Without a store everything is remembered in memory and lost at the end."""
+        """Without a store everything is remembered in memory and lost at the end.
+
+        Args:
+            ranking: a second stage, which puts the model's best in order.
+        """
+        self.ranking = ranking
         self.run, self.config = run, config or EngineConfig()
         self.store = store or Store()
         self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
@@ -117,8 +125,10 @@ class Engine:
         self._expiry = Expiry(self.videos, self.config.newest_days)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
         self._reasons = Reasons(self.videos, kinds)
-        self._picker = Picker(run, self.videos, self.config.diversity)
-        self._everything = Everything(run, self.videos)
+        log = catalog.events if catalog else None
+        stand = standing(self.videos, log, self.config, self.config.min_portion)
+        self._picker = Picker(run, self.videos, stand, self.config)
+        self._everything = Everything(run, self.videos, self._picker.reads_content)
         self._shortlist = self._short()
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
@@ -227,6 +237,7 @@ class Engine:
         chosen = self._choose(feed, past, here, count)
         out = []
         name = self.run.folder.name if self.run.folder else self.run.name
+        name += f"+{self.ranking.name}" if self.ranking else ""
         for place, one in enumerate(chosen, start=len(shown)):
             why, video = self._reasons.of(one.source, one.row, past), self.videos.ids[one.row]
             told = (why.sentence, why.facts, why.because)
@@ -270,6 +281,7 @@ class Engine:
         novelty = picker.by_novelty(pools.new, past, None if drawn else rng)
         draws = self._draws(pools.new, novelty, rng) if drawn else None
         queues = {
+            "ranked": _later(lambda: self._rated(pools.model, by_model, past, here, 2 * count)),
             "model": _later(lambda: self._varied(pools.model, by_model, here, 2 * count)),
             "new": _later(lambda: _ranked(pools.new, novelty, count)),
             "fallback": _later(
@@ -280,7 +292,8 @@ class Engine:
         out = []
         for place in range(len(here), len(here) + count):
             kept = self._is_for_new(place)
-            order = ("new", "model", "fallback") if kept else ("model", "fallback", "new")
+            usual = ("ranked", "model", "fallback")
+            order = ("new", *usual) if kept else (*usual, "new")
             found = draws.next(taken) if draws and kept else None
             if found is not None:
                 pick = Pick("new", found.row, found.score, found.propensity)
@@ -299,11 +312,33 @@ class Engine:
         config = self.config
         if config.rerank == "none":
             return _ranked(pool, scores, count)
-        found = _ranked(pool, scores, max(count, config.rerank_candidates))
+        return self._spread(
+            _ranked(pool, scores, max(count, config.rerank_candidates)), here, count
+        )
+
+    def _rated(
+        self, pool: Pool, scores: Scores, past: Past, here: Sequence[int], count: int
+    ) -> list[tuple[int, float]]:
+        """Of the model's best those that the second stage can rate, likeliest first."""
+        if self.ranking is None:
+            return []
+        rows = [row for row, _ in _ranked(pool, scores, self.config.ranker_candidates)]
+        name = self.videos.ids
+        likely = self.ranking(past.user, [name[r] for r in past.rows], [name[r] for r in rows])
+        order = np.argsort(-likely, kind="stable")  # NaN comes last
+        rated = [(rows[at], float(likely[at])) for at in order if np.isfinite(likely[at])]
+        if self.config.rerank == "none":
+            return rated
+        return self._spread(rated[: self.config.rerank_candidates], here, count)
+
+    def _spread(
+        self, found: list[tuple[int, float]], here: Sequence[int], count: int
+    ) -> list[tuple[int, float]]:
+        """These in an order with more variety."""
         if not found:
             return found
-        order = self._picker.varied(found, here, count, (config.rerank, config.rerank_strength))
-        return [found[at] for at in order]
+        how = self.config.rerank, self.config.rerank_strength
+        return [found[at] for at in self._picker.varied(found, here, count, how)]
 
     def _draws(self, pool: Pool, novelty: Scores, rng: np.random.Generator) -> Draws:
         """Draws among the best of the new videos."""

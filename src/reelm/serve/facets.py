@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float, Int
 
 PAIRS = (("colour", "subject"), ("tempo", "instrument"), ("mood", "instrument"))
@@ -74,16 +75,48 @@ class Facet:
 class Facets:
     """The facets of every row, packed: row r has `facet[offsets[r]:offsets[r + 1]]`."""
 
-    def __init__(self, rows: Sequence[Iterable[Facet]]) -> None:
+    def __init__(
+        self, names: Sequence[Facet], row: Int[np.ndarray, "pairs"],
+        facet: Int[np.ndarray, "pairs"], rows: int,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            row, facet: which of `rows` rows holds which of `names`, each pair once; by row.
+        """
+        self.names = tuple(names)
+        lengths = np.bincount(row, minlength=rows)
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.facet, self._row = facet.astype(np.int32), row.astype(np.int32)
+        held = np.bincount(facet, minlength=len(names))
+        self.share = held / max(1, rows)  # of all rows, by facet
+
+    @staticmethod
+    def of_rows(
+        rows: Sequence[Iterable[Facet]],
+        hashtags: pl.Series | None = None, creators: pl.Series | None = None,
+    ) -> "Facets":  # fmt: skip
+        """Facets of each row: those given, then its hashtags, then its creator.
+
+        Columns are gone through as columns, as there may be millions of rows.
+
+        Args:
+            hashtags: texts as `tags_of` reads them; null for none.
+        """
         number: dict[Facet, int] = {}
         packed = [[number.setdefault(f, len(number)) for f in dict.fromkeys(row)] for row in rows]
         lengths = np.fromiter(map(len, packed), np.int64, len(packed))
-        self.names = tuple(number)
-        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self.facet = np.fromiter((f for row in packed for f in row), np.int64)
-        self._row = np.repeat(np.arange(len(packed)), lengths)
-        held = np.bincount(self.facet, minlength=len(number))
-        self.share = held / max(1, len(packed))  # of all rows, by facet
+        given = np.fromiter((f for row in packed for f in row), np.int64)
+        parts = [(np.repeat(np.arange(len(packed)), lengths), given)]
+        for name, column in (("hashtag", _tags(hashtags)), ("creator", _creators(creators))):
+            values = column["value"].unique(maintain_order=True)
+            codes = [number.setdefault(Facet((name,), (v,)), len(number)) for v in values]
+            coded = column["value"].replace_strict(values, codes, return_dtype=pl.Int64)
+            parts.append(
+                (column["row"].cast(pl.Int64).to_numpy(), coded.to_numpy().astype(np.int64))
+            )
+        row, facet = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(row, kind="stable")
+        return Facets(tuple(number), row[order], facet[order], len(packed))
 
     def of(self, row: int) -> Int[np.ndarray, "held"]:
         """The facets that one row has."""
@@ -173,18 +206,35 @@ class Facets:
         return TELLING.get(fields[0], 1.0) if len(fields) == 1 else PAIR_TELLING
 
 
-def facets_of(
-    answer: Mapping[str, object], hashtags: str | None = None, creator: str | None = None
-) -> list[Facet]:
-    """Facets of one video: short values of its notes, telling pairs of them, hashtags, creator."""
+def facets_of(answer: Mapping[str, object]) -> list[Facet]:
+    """Facets of one video's notes: short values, and telling pairs of them."""
     short = {field: value.strip() for field, value in answer.items() if isinstance(value, str)}
     said = {f: v for f, v in short.items() if v.lower() not in SILENT and len(v) <= LONGEST}
     out = [Facet(pair, (said[pair[0]], said[pair[1]])) for pair in PAIRS if set(pair) <= set(said)]
     out += [Facet((field,), (value,)) for field, value in said.items() if field != "count"]
-    out += [Facet(("hashtag",), (tag,)) for tag in tags_of(hashtags)]
-    if creator:
-        out.append(Facet(("creator",), (creator[:LONGEST],)))
     return out
+
+
+def _tags(texts: pl.Series | None) -> pl.DataFrame:
+    """Row and hashtag, each once; what `tags_of` says, for a column."""
+    words = (
+        _numbered(texts)
+        .select("row", value=pl.col("value").str.extract_all(r"[^\s,]+"))
+        .explode("value", empty_as_null=False)
+    )
+    bare = pl.col("value").str.strip_chars_start("#").str.slice(0, LONGEST)
+    found = words.with_columns(bare).filter(pl.col("value") != "")
+    return found.with_columns(value=pl.lit("#") + pl.col("value")).unique(maintain_order=True)
+
+
+def _creators(names: pl.Series | None) -> pl.DataFrame:
+    short = _numbered(names).with_columns(pl.col("value").str.slice(0, LONGEST))
+    return short.filter(pl.col("value") != "")
+
+
+def _numbered(column: pl.Series | None) -> pl.DataFrame:
+    given = pl.Series([], dtype=pl.String) if column is None else column.cast(pl.String)
+    return pl.DataFrame({"value": given}).with_row_index("row").drop_nulls()
 
 
 def tags_of(hashtags: str | None) -> list[str]:

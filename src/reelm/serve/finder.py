@@ -27,6 +27,8 @@ LEAST = 20_000
 """Rows below which comparing all takes no longer than the index."""
 TAIL = 20_000
 """Rows added to an index that are compared one by one before a new one is made."""
+SLICE = 1 << 15
+"""Rows that are gone through at once."""
 KEPT = 6
 """Indexes that are remembered, so that a new video does not mean a new index."""
 
@@ -60,6 +62,7 @@ class Finder:
             ConfigError: an index is needed and faiss is not installed.
         """
         self._vectors, self._bias, self._rows = vectors, bias, rows
+        self._moments = _moments(vectors, bias, rows)
         self._index = None
         if len(rows) > LEAST:
             self._index = _indexed(self._table())
@@ -68,6 +71,11 @@ class Finder:
     def score(self, query: Float[np.ndarray, "dim"], rows: Rows) -> Scores:
         """The exact scores of some rows."""
         return (self._vectors[rows] @ query + self._bias[rows]).astype(np.float64)
+
+    def spread(self, query: Float[np.ndarray, "dim"]) -> float:
+        """The standard deviation of all scores, from what was counted once."""
+        asked = np.append(query, 1.0).astype(np.float64)
+        return float(np.sqrt(max(0.0, asked @ self._moments @ asked)))
 
     def best(self, query: Float[np.ndarray, "dim"], count: int, gone: Rows) -> tuple[Rows, Scores]:
         """At most `count` rows, none of them in `gone`, best first, and their scores.
@@ -106,6 +114,21 @@ class Finder:
         table = np.zeros((len(self._rows), -(-(dim + 1) // 8) * 8), np.float32)
         table[:, :dim], table[:, dim] = self._vectors[self._rows], self._bias[self._rows]
         return table
+
+
+def _moments(
+    vectors: Float[np.ndarray, "items dim"], bias: Float[np.ndarray, "items"], rows: Rows
+) -> Float[np.ndarray, "wide wide"]:
+    """Covariance of vectors and biases; a slice at a time, so that no copy is made of all."""
+    wide = vectors.shape[1] + 1
+    total, square = np.zeros(wide), np.zeros((wide, wide))
+    for at in range(0, len(rows), SLICE):
+        some = rows[at : at + SLICE]
+        table = np.column_stack([vectors[some], bias[some]]).astype(np.float64)
+        total += table.sum(0)
+        square += table.T @ table
+    mean = total / max(1, len(rows))
+    return square / max(1, len(rows)) - np.outer(mean, mean)
 
 
 def _first(rows: Rows, scores: Scores, count: int) -> tuple[Rows, Scores]:

@@ -56,6 +56,18 @@ class ServiceConfig(Config):
     max_body: int = Field(default=2 * 2**20, ge=1024)
     """Longest body of a request in bytes; that of a video is [uploads] max_bytes."""
 
+    ranker: str | None = None
+    """A run of a ranker such as din, a folder beside the served one: it puts the best
+    `engine.ranker_candidates` of the served run in order. Unset: there is no second stage."""
+    ab: str | None = None
+    """A second run, a folder beside the served one, for the users of arm b. Unset: no trial."""
+    ab_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the users who are in arm b."""
+    ab_ranker: str | None = None
+    """The ranker of arm b, as `ranker` is that of arm a."""
+    ab_name: str = Field(default="ab", min_length=1, max_length=64)
+    """Name of the trial. Another name divides the users anew and begins another report."""
+
 
 class Gate:
     """Stands before the routes."""

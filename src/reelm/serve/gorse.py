@@ -62,7 +62,7 @@ def add_gorse(app: FastAPI, served: Served, counters: Counters) -> None:
         user: Annotated[Id, PathValue()], n: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> list[str]:
         """Ids of the next videos; a new feed each time, without what earlier ones have shown."""
-        engine = served.engine
+        engine = served.of(user)
         page = engine.feed(user, n)
         count_page(counters, engine.videos, page.items)
         return [item.video_id for item in page.items]

@@ -88,8 +88,8 @@ class FeedItem(BaseModel):
 
     item_id: str
     score: float
-    """Compares within one source only."""
-    source: Literal["model", "new", "fallback"]
+    """Compares within one source only; of "ranked" it is the chance that the user likes it."""
+    source: Literal["ranked", "model", "new", "fallback"]
     reason: str
     facts: dict[str, str]
     """What the reason rests on: field to value, true of this video and of those in `because`."""
@@ -208,7 +208,14 @@ class Deleted(BaseModel):
     removed: dict[str, int]
 
 
-class RunName(Strict):
+class ArmName(Strict):
+    """Whose run is meant."""
+
+    arm: Literal["a", "b"] = "a"
+    """Of a trial; everybody is in arm a where there is none."""
+
+
+class RunName(ArmName):
     """Which run to serve."""
 
     run: Id | None = None

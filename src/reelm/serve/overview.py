@@ -98,6 +98,8 @@ class RunTold(Told):
     before: str | None
     """What a rollback would serve."""
     changeable: bool
+    other: str | None
+    """The run of arm b; None where no trial goes on."""
 
 
 class QueueTold(Told):
@@ -283,7 +285,15 @@ def _run(served: Served, engine: Engine, folder: Path | None) -> RunTold:
         videos=int(videos.usable.sum()), cold=int((videos.usable & (videos.counts == 0)).sum()),
         users=len(engine.run.users), others=others, changeable=served.changeable,
         before=_name(before.run.folder, before.run.name) if before else None,
+        other=_other(served),
     )  # fmt: skip
+
+
+def _other(served: Served) -> str | None:
+    if served.trial is None:
+        return None
+    run = served.arm("b").engine.run
+    return _name(run.folder, run.name)
 
 
 def _name(folder: Path | None, otherwise: str) -> str:

@@ -133,7 +133,11 @@ class Log:
 
     def __init__(self, events: pl.DataFrame, row: Mapping[str, int]) -> None:
         """Events on videos without a row are passed over."""
-        known = pl.DataFrame({"video_id": list(row), "row": list(row.values())})
+        videos = row if len(events) else {}  # of a million videos, a table is not for nothing
+        known = pl.DataFrame(
+            {"video_id": list(videos), "row": list(videos.values())},
+            schema={"video_id": pl.String, "row": pl.Int64},
+        )
         touched = (
             events.select(pl.col("user_id", "video_id").cast(pl.String))
             .unique()

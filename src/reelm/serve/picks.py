@@ -11,6 +11,7 @@ from reelm.runs import Run
 from reelm.serve.past import Past
 from reelm.serve.pools import Pool
 from reelm.serve.reranking import dpp, mmr, relevance, unit
+from reelm.serve.standing import StandingRules, shares
 from reelm.serve.videos import Videos
 
 POPULAR, FRESH = 150, 50
@@ -32,14 +33,13 @@ Mask = Bool[np.ndarray, "rows"]
 class Picker:
     """Scores the rows of a pool; -inf means "not in this way"."""
 
-    def __init__(self, run: Run, videos: Videos, diversity: float) -> None:
-        """`diversity` (0..1) is how much the fallback avoids what it has just shown."""
-        self._videos, self._diversity = videos, diversity
+    def __init__(self, run: Run, videos: Videos, standing: Scores, rules: StandingRules) -> None:
+        """`standing` is what is thought of each row before anything is known of a user, 0..1."""
+        self._videos, self._rules = videos, rules
         self.reads_content = _reads_content(run.model)
         self.unseen = videos.counts == 0  # by training
-        popularity = np.log1p(videos.counts) / max(1.0, np.log1p(videos.counts).max())
-        self.freshness = _shares(videos.uploaded)
-        self.standing = 0.7 * popularity + 0.3 * self.freshness
+        self.freshness, self.standing = shares(videos.uploaded), standing
+        self._ahead = _standard(standing, videos.usable)
 
     def lean(self, pool: Pool, past: Past) -> Scores:
         """What the user said outright: towards followed creators, away from what is unwanted.
@@ -60,9 +60,10 @@ class Picker:
     def by_model(self, pool: Pool, past: Past) -> Scores:
         """What the model may choose: without content it knows nothing of videos never seen."""
         scores = pool.scores
-        known = scores[np.isfinite(scores)]
-        if (past.unwanted or past.followed) and len(known):
-            scores = scores + self.lean(pool, past) * (known.std() or 1.0)
+        if np.isfinite(scores).any():
+            weight = self._rules.newcomer / max(1e-12, self._rules.newcomer + len(past.rows))
+            more = weight * pool.of(self._ahead) + self.lean(pool, past)
+            scores = scores + more * (pool.spread or 1.0)
         if self.reads_content:
             return scores
         return np.where(pool.of(self.unseen), -np.inf, scores)
@@ -110,14 +111,14 @@ class Picker:
 
     def varied(
         self, found: Sequence[tuple[int, float]], shown: Sequence[int], count: int,
-        how: tuple[Literal["mmr", "dpp"], float],
+        how: tuple[Literal["none", "mmr", "dpp"], float],
     ) -> list[int]:  # fmt: skip
         """Places of at most `count` of these rows and scores in an order with more variety.
 
         Args:
             found: best first.
             shown: rows already in this feed, in order.
-            how: the method and its strength.
+            how: the method and its strength; none is their own order.
         """
         rows = np.array([row for row, _ in found], np.int64)
         before = np.array(shown[-MEMORY:], np.int64)
@@ -125,6 +126,8 @@ class Picker:
         vectors = unit(held)
         alike = vectors[: len(rows)] @ vectors.T
         worth, (method, strength) = relevance(np.array([score for _, score in found])), how
+        if method == "none":
+            return list(range(min(count, len(found))))
         if method == "dpp":
             return dpp(worth, alike[:, : len(rows)], count, strength).tolist()
         earlier = alike[:, len(rows) :].T
@@ -135,17 +138,18 @@ class Picker:
         before: Sequence[int], count: int,
     ) -> list[tuple[int, float]]:  # fmt: skip
         """Choose one by one; each shared facet with the last few lowers a row's chances."""
-        both = self._videos.facets.dense(np.concatenate([pool, np.array(before, np.int64)]))
-        held = both[: len(pool)]
+        rows = np.concatenate([pool, np.array(before, np.int64)])
+        both = self._videos.facets.dense(rows).astype(np.float32)
+        held = both[: len(pool)]  # as numbers: counting what is shared is then one product
         size = np.maximum(1, held.sum(1))
-        near = [(held & one).sum(1) / size for one in both[len(pool) :]]
+        near = [held @ one / size for one in both[len(pool) :]]
         left, chosen = base.copy(), []
         for _ in range(min(count, len(pool))):
             alike = sum(near[-MEMORY:]) if near else 0.0
-            place = int(np.argmax(left - self._diversity * alike))
+            place = int(np.argmax(left - self._rules.diversity * alike))
             chosen.append((int(pool[place]), float(base[place])))
             left[place] = -np.inf
-            near.append((held & held[place]).sum(1) / size)
+            near.append(held @ held[place] / size)
         return chosen
 
 
@@ -170,12 +174,3 @@ def _standard(scores: Scores, among: Mask) -> Scores:
     if not len(values) or not values.std():
         return np.zeros_like(scores)
     return (scores - values.mean()) / values.std()
-
-
-def _shares(times: Float[np.ndarray, "rows"]) -> Scores:
-    """Rank of each time as a share: 1 for the newest, 0 where unknown."""
-    known = np.isfinite(times)
-    out = np.zeros(len(times))
-    order = np.argsort(np.argsort(times[known], kind="stable"), kind="stable")
-    out[known] = (order + 1) / max(1, known.sum())
-    return out

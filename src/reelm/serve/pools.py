@@ -15,6 +15,8 @@ from reelm.serve.videos import Videos
 NEWEST, DRAWN, FITTING = 300, 700, 300
 """How many of a large catalogue's never-seen videos are looked at: the newest, some drawn for this
 user, and those that the model puts first."""
+POPULAR = 200
+"""How many of a large catalogue's videos of the best standing the model is asked about too."""
 DEFAULTS = 1500
 """How many popular and fresh videos of a large catalogue the fallback begins with."""
 FOLLOWED = 200
@@ -35,6 +37,8 @@ class Pool:
     """The model's score of each; -inf where it says nothing."""
     allowed: Mask
     """Which of them may be shown."""
+    spread: float = 0.0
+    """Standard deviation of the model's scores over all that it may choose, of this user."""
 
     def of(self, column: np.ndarray) -> np.ndarray:
         """A column of all rows, cut down to these."""
@@ -65,14 +69,17 @@ def can_read(run: Run, past: Past) -> bool:
 class Everything:
     """All rows, each with its score: exact, and in time linear in the catalogue."""
 
-    def __init__(self, run: Run, videos: Videos) -> None:
+    def __init__(self, run: Run, videos: Videos, reads_content: bool) -> None:
         self._run, self._videos = run, videos
+        self._may = videos.usable & (reads_content | (videos.counts > 0))
 
     def pools(self, past: Past, gone: Rows) -> Pools:
         """The same pool for all ways to choose, without the rows that are `gone`."""
         allowed = self._videos.usable.copy()
         allowed[gone] = False
-        pool = Pool(None, self._scores(past), allowed)
+        scores = self._scores(past)
+        known = scores[self._may & np.isfinite(scores)]
+        pool = Pool(None, scores, allowed, float(known.std()) if len(known) else 0.0)
         return Pools(pool, pool, pool, whole=True)
 
     def _scores(self, past: Past) -> Scores:
@@ -116,6 +123,7 @@ class Shortlist:
         unseen = videos.usable & (videos.counts == 0)
         may = videos.usable & known & (reads_content | (videos.counts > 0))
         self._finder = Finder(vectors, bias, np.flatnonzero(may))
+        self._popular = _highest(standing, np.flatnonzero(may), POPULAR)
         fitting = unseen & known & reads_content
         self._fitting = Finder(vectors, bias, np.flatnonzero(fitting)) if fitting.any() else None
         self._known, self._unseen = known, np.flatnonzero(unseen)
@@ -132,14 +140,14 @@ class Shortlist:
         followed = _highest(self._videos.uploaded, followed, FOLLOWED)
         found = np.zeros(0, np.int64)
         if query is not None:
-            found = _union(self._finder.best(query, count, gone)[0], followed)
+            found = _union(self._finder.best(query, count, gone)[0], followed, self._popular)
         new = [self._newest, self._drawn(past), followed]
         if query is not None and self._fitting is not None:
             new.append(self._fitting.best(query, FITTING, gone)[0])
         default = _union(self._default, followed) if len(followed) else self._default
         content = query if self._fitting is not None else None
         return Pools(
-            self._pool(found, query, gone), self._pool(_union(*new), content, gone),
+            self._pool(found, query, gone, self._finder), self._pool(_union(*new), content, gone),
             self._pool(default, None, gone), whole=False,
         )  # fmt: skip
 
@@ -159,13 +167,18 @@ class Shortlist:
         drawn = np.random.default_rng(seed).integers(0, len(self._unseen), DRAWN)
         return self._unseen[drawn]
 
-    def _pool(self, rows: Rows, query: Float[np.ndarray, "dim"] | None, gone: Rows) -> Pool:
+    def _pool(
+        self, rows: Rows, query: Float[np.ndarray, "dim"] | None, gone: Rows,
+        whole: Finder | None = None,
+    ) -> Pool:  # fmt: skip
+        """A pool of these rows; `whole` finds all that the model may choose."""
         rows = rows[~np.isin(rows, gone)]
         scores = np.full(len(rows), -np.inf)
         if query is not None:
             known = self._known[rows]
             scores[known] = self._finder.score(query, rows[known])
-        return Pool(rows, scores, self._videos.usable[rows])
+        spread = whole.spread(query) if whole is not None and query is not None else 0.0
+        return Pool(rows, scores, self._videos.usable[rows], spread)
 
 
 def _union(*lists: Rows) -> Rows:

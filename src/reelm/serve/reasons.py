@@ -31,7 +31,7 @@ class Reasons:
         self._noun = "clip" if videos.has_files else "video"
 
     def of(self, source: str, row: int, past: Past) -> Reason:
-        """The reason for a row that came from "model", "new" or "fallback"."""
+        """The reason for a row that came from "ranked", "model", "new" or "fallback"."""
         if source == "fallback":
             return Reason(self._popular(row))
         opening = "New here, and you" if source == "new" else "Because you"

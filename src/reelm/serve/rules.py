@@ -70,7 +70,7 @@ class Rules(Config):
         return int(digits) <= self.max_age_rating
 
     def _column(self, videos: Videos, name: str, setting: str) -> list[object]:
-        values = [videos.fact(video, name) for video in videos.ids]
+        values = videos.column(name)
         if all(value is None for value in values):
             raise ConfigError(
                 f"engine.{setting} is set, but no video of the catalogue has a value in column "

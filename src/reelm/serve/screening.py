@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from reelm.serve.messages import Id, Similar, Taken, VideoFacts, VideoUri
@@ -20,6 +20,9 @@ from reelm.serve.store import Upload
 from reelm.serve.uploads import Told, Uploads
 from reelm.serve.videos import Videos
 
+HANDS = 4
+"""Uploads that are worked on at once; of these `uploads.at_once` are decoded, the others wait for
+room or are refused."""
 VideoId = Annotated[Id, PathValue()]
 Size = Annotated[int, Query(ge=1, le=100)]
 BODY = {
@@ -96,6 +99,9 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
 
 
 def _add_taking(app: FastAPI, uploads: Uploads | None) -> None:
+    # threads of their own: a file that is decoded for seconds holds none of those that answer
+    hands = CapacityLimiter(HANDS)
+
     @app.post(
         "/v1/videos", tags=["videos"], status_code=202, response_model=Taken,
         openapi_extra={"requestBody": BODY},
@@ -109,9 +115,10 @@ def _add_taking(app: FastAPI, uploads: Uploads | None) -> None:
             raise HTTPException(403, "this service takes no videos: it has no folder for them.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            upload, new = await run_in_threadpool(_by_uri, uploads, await request.body())
+            body = await request.body()
+            upload, new = await to_thread.run_sync(_by_uri, uploads, body, limiter=hands)
         elif kind == "multipart/form-data":
-            upload, new = await _by_form(uploads, request)
+            upload, new = await _by_form(uploads, request, hands)
         else:
             raise HTTPException(415, "send application/json with a uri, or multipart/form-data")
         if not new:
@@ -129,9 +136,11 @@ def _by_uri(uploads: Uploads, body: bytes) -> tuple[Upload, bool]:
     return uploads.take_uri(asked.uri, Told(**asked.model_dump(exclude={"uri"})))
 
 
-async def _by_form(uploads: Uploads, request: Request) -> tuple[Upload, bool]:
+async def _by_form(
+    uploads: Uploads, request: Request, hands: CapacityLimiter
+) -> tuple[Upload, bool]:
     async with request.form(max_files=1, max_fields=8, max_part_size=16384) as form:
-        return await run_in_threadpool(_take, uploads, form)
+        return await to_thread.run_sync(_take, uploads, form, limiter=hands)
 
 
 def _take(uploads: Uploads, form: FormData) -> tuple[Upload, bool]:

@@ -17,7 +17,10 @@ from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.grown import Scale, grow
 from reelm.serve.notes import Notes, with_uploads
+from reelm.serve.outcomes import Trial
+from reelm.serve.ranking import Ranking
 from reelm.serve.store import Store, Upload
+from reelm.serve.trials import Arm, arm_of
 
 
 class UnknownRun(ReelmError):
@@ -37,6 +40,8 @@ class Parts:
     """What made the vectors of each of the run's features; see `watching.Recipe`."""
     scales: Mapping[str, Scale] = field(default_factory=dict)
     """What was done to each of them before the model read it."""
+    ranking: Ranking | None = None
+    """A second stage, kept when the run is changed."""
 
     def engine(self) -> Engine:
         """An engine that also knows all uploads that are ready."""
@@ -45,7 +50,9 @@ class Parts:
         ready = [upload for upload in ready if upload.video_id not in known]
         vectors = {u.video_id: self._vectors(u) for u in ready}
         run = grow(self.run, vectors, self.scales)
-        return Engine(run, self._catalog(ready), self._notes(ready), self.store, self.config)
+        return Engine(
+            run, self._catalog(ready), self._notes(ready), self.store, self.config, self.ranking
+        )
 
     def _vectors(self, upload: Upload) -> dict[str, list[float]]:
         """The upload's vectors by feature, as far as they were made as the run's were."""
@@ -69,8 +76,16 @@ class Parts:
 class Served:
     """The engine in use. Give it parts, so that it can be changed, or an engine that stays."""
 
-    def __init__(self, of: Parts | Engine, opener: Callable[[Path], Parts] | None = None) -> None:
-        """`opener` reads a run folder; without it the run cannot be changed."""
+    def __init__(
+        self, of: Parts | Engine, opener: Callable[[Path], Parts] | None = None,
+        trial: "tuple[Trial, Served] | None" = None,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            opener: reads a run folder; without it the run cannot be changed.
+            trial: which users are in arm b, and what is served to them; it shares the store.
+        """
+        self.trial, self._other = trial or (None, None)
         self._parts = of if isinstance(of, Parts) else None
         self._engine = of if isinstance(of, Engine) else of.engine()
         self._before: list[Parts] = []
@@ -78,8 +93,32 @@ class Served:
 
     @property
     def engine(self) -> Engine:
-        """Take it once per request."""
+        """Take it once per request; of a request of one user, take `of(user)`."""
         return self._engine
+
+    def of(self, user: str) -> Engine:
+        """The engine of this user's arm."""
+        if self.trial is None:
+            return self._engine
+        return self.arm(arm_of(self._engine.store, self.trial, user)).engine
+
+    def arm(self, name: Arm) -> "Served":
+        """What is served to one arm of a trial; without a trial all are in arm a.
+
+        Raises:
+            UnknownRun: there is no trial, so no arm b.
+        """
+        if name == "a":
+            return self
+        if self._other is None:
+            raise UnknownRun("no trial goes on, so there is no arm b. Start with serve.ab set.")
+        return self._other
+
+    @property
+    def failures(self) -> int:
+        """How often a second stage failed, of both arms."""
+        own = self._engine.ranking
+        return (own.failures if own else 0) + (self._other.failures if self._other else 0)
 
     @property
     def parts(self) -> Parts | None:
@@ -103,6 +142,8 @@ class Served:
                 if notes:
                     self._parts = replace(self._parts, notes=self._parts.notes.again())
                 self._engine = self._parts.engine()
+        if self._other is not None:
+            self._other.refresh(notes)
 
     def use(self, name: str | None = None) -> str:
         """Serve another run, the folder `name` beside the present one, or the newest; its name.
@@ -114,7 +155,7 @@ class Served:
         """
         with self._lock:
             opener, here = self._changeable()
-            folder = _sibling(here, name)
+            folder = sibling(here, name)
             parts = opener(folder)
             self._engine = parts.engine()
             assert self._parts is not None
@@ -143,8 +184,12 @@ class Served:
         return self._opener, folder.resolve().parent
 
 
-def _sibling(runs: Path, name: str | None) -> Path:
-    """The finished run of that name; only names that the folder lists, so never a path."""
+def sibling(runs: Path, name: str | None) -> Path:
+    """The finished run of that name; only names that the folder lists, so never a path.
+
+    Raises:
+        UnknownRun: there is none.
+    """
     found = {p.parent.name: p.parent for p in runs.glob("*/manifest.json")}
     if name is None:
         return max(found.values(), key=lambda folder: (folder / "manifest.json").stat().st_mtime)

@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import SecretStr
 
 from reelm import runs, sources
 from reelm.data.tables import read_catalog, read_features
@@ -23,9 +22,12 @@ from reelm.serve.gate import ServiceConfig
 from reelm.serve.grown import Scale, features_of
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
-from reelm.serve.served import Parts, Served
+from reelm.serve.outcomes import Trial
+from reelm.serve.ranking import Ranking
+from reelm.serve.served import Parts, Served, sibling
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
+from reelm.serve.trials import begin
 from reelm.serve.uploads import UploadConfig, Uploads
 from reelm.serve.watching import Recipe, Watcher
 
@@ -83,26 +85,40 @@ def open_engine(
 
 
 def open_served(
-    run: Path, config: EngineConfig | None = None, store: SecretStr | None = None
+    run: Path, config: EngineConfig | None = None, service: ServiceConfig | None = None
 ) -> Served:
-    """A run folder with the folders that its `sources.json` names, ready to be changed.
+    """A run folder with the folders that its `sources.json` names, ready to be changed; with
+    `serve.ab` a second one for the users of arm b.
 
     Args:
-        store: `serve.store`, the address of another store than that of the work folder.
+        service: names another store than that of the work folder, and the second run.
 
     Raises:
         BadData: a folder is not finished, or the store is not one.
         ConfigError: the store's address cannot be read.
+        UnknownRun: there is no second run of that name.
         Unavailable: the store's database does not answer.
     """
 
-    def parts(folder: Path, store: Store) -> Parts:
-        found = sources.load(folder)
-        return open_parts(folder, found.catalog, found.notes, store, config, found.features)
+    how, beside = service or ServiceConfig(), run.resolve().parent
+    kept = Store(how.store.get_secret_value() if how.store else store_of(run))
 
-    kept = Store(store.get_secret_value() if store else store_of(run))
+    def arm(folder: Path, ranker: str | None, trial: tuple[Trial, Served] | None = None) -> Served:
+        ranking = Ranking(runs.load(sibling(beside, ranker))) if ranker else None
+
+        def parts(folder: Path) -> Parts:
+            found = sources.load(folder)
+            made = open_parts(folder, found.catalog, found.notes, kept, config, found.features)
+            return replace(made, ranking=ranking)
+
+        return Served(parts(folder), parts, trial)
+
     try:
-        return Served(parts(run, kept), lambda folder: parts(folder, kept))
+        trial = None
+        if how.ab is not None:
+            other = arm(sibling(beside, how.ab), how.ab_ranker)
+            trial = begin(kept, how.ab_name, how.ab_share), other
+        return arm(run, how.ranker, trial)
     except BaseException:
         kept.close()
         raise

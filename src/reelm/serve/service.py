@@ -26,6 +26,7 @@ from reelm.serve.gate import Gate, ServiceConfig
 from reelm.serve.gorse import add_gorse
 from reelm.serve.keys import Keys
 from reelm.serve.messages import (
+    ArmName,
     Deleted,
     Events,
     FeedItem,
@@ -42,6 +43,7 @@ from reelm.serve.served import Served
 from reelm.serve.session import add_session
 from reelm.serve.shell import Shell, explain_errors
 from reelm.serve.store import Impression
+from reelm.serve.trials import TrialReport, report
 from reelm.serve.uploads import Uploads
 from reelm.serve.videos import Videos
 
@@ -126,7 +128,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
 
         Within a feed no video comes twice. With `again`, videos of earlier feeds may come back.
         """
-        engine = served.engine
+        engine = served.of(user)
         page = engine.feed(user, n, cursor, again)
         count_page(counters, engine.videos, page.items)
         items = [_item(engine.videos, shown) for shown in page.items]
@@ -160,12 +162,19 @@ def _add_admin(app: FastAPI, served: Served) -> None:
     @app.post("/v1/admin/run", tags=["admin"])
     def use(body: RunName) -> RunNow:
         """Serve another run from the next request on; requests under way keep the present one."""
-        return _now(served, served.use(body.run))
+        arm = served.arm(body.arm)
+        return _now(arm, arm.use(body.run))
 
     @app.post("/v1/admin/rollback", tags=["admin"])
-    def back() -> RunNow:
+    def back(body: ArmName | None = None) -> RunNow:
         """Serve the run again that was served before the last change."""
-        return _now(served, served.back())
+        arm = served.arm(body.arm if body else "a")
+        return _now(arm, arm.back())
+
+    @app.get("/v1/admin/ab", tags=["admin"])
+    def ab(name: Annotated[str | None, Query(max_length=64)] = None) -> TrialReport:
+        """What came of the newest trial, or of the newest of that name, by arm."""
+        return report(served.engine.store, name)
 
 
 def _now(served: Served, name: str) -> RunNow:
@@ -197,7 +206,8 @@ def _add_operations(
     @app.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     def metrics() -> str:
         """Counters and latencies, in the text form that Prometheus reads."""
-        return counters.text(served.engine.store.counts(), uploads.waiting if uploads else 0)
+        waiting = uploads.waiting if uploads else 0
+        return counters.text(served.engine.store.counts(), waiting, served.failures)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -19,6 +19,7 @@ from typing import Any
 from reelm.serve import schema
 from reelm.serve.commits import Commits
 from reelm.serve.database import MEMORY, Session, database
+from reelm.serve.outcomes import OUTCOMES, Outcome, Trial
 from reelm.serve.readers import Readers
 
 LOCKS = 64
@@ -61,7 +62,7 @@ class Impression:
     position: int
     video_id: str
     source: str
-    """model, new or fallback; scores compare within one source only."""
+    """ranked, model, new or fallback; scores compare within one source only."""
     score: float
     reason: str
     """One sentence."""
@@ -302,6 +303,39 @@ class Store:
             key,
         )
         return Upload(*rows[0][:4], *map(json.loads, rows[0][4:])) if rows else None
+
+    def draw(self, what: str, user_id: str) -> float:
+        """A number in 0..1, always the same for this store, this purpose and this user."""
+        digest = hashlib.sha256(f"{self._salt}\x00{what}\x00{user_id}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    def begin_trial(self, trial: Trial) -> Trial:
+        """Remember a trial; where one of that name and share is known, that one."""
+        key = f"trial {trial.share!r} {trial.name}"
+        row = (key, json.dumps([trial.name, trial.share, trial.began_at]))
+        self._commits.do(
+            lambda db: db.run("INSERT INTO facts VALUES (?,?) ON CONFLICT DO NOTHING", *row)
+        )
+        mine = (trial.name, trial.share)
+        return next(one for one in self.trials() if (one.name, one.share) == mine)
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order in which they began."""
+        rows = self._all("SELECT value FROM facts WHERE name LIKE ?", "trial %")
+        return sorted((Trial(*json.loads(row[0])) for row in rows), key=lambda t: t.began_at)
+
+    def outcomes(self, since: float) -> list[Outcome]:
+        """What users were shown since then (seconds UTC) and did with it, by run.
+
+        It goes through all of that, on a session of its own: feeds do not wait for it.
+        """
+        if self._readers is None:
+            return [Outcome(*row) for row in self._all(OUTCOMES, since, since)]
+        session = self._database.connect()
+        try:
+            return [Outcome(*row) for row in session.rows(OUTCOMES, since, since)]
+        finally:
+            session.close()
 
     def counts(self) -> dict[str, int]:
         """Rows of each table, for the metrics page."""

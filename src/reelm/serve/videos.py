@@ -1,15 +1,15 @@
 """Every video that the service knows, by row: the run's items first, then what came later."""
 
 import mimetypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from reelm.serve.facets import Facet, Facets, facets_of, tags_of
+from reelm.serve.facets import Facets, facets_of, tags_of
 from reelm.serve.notes import Notes
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".webm"}
@@ -36,32 +36,46 @@ class Videos:
         table: the catalogue's videos; None if there is no catalogue.
         """
         self.notes = notes or Notes()
-        self._facts = {r["video_id"]: r for r in table.to_dicts()} if table is not None else {}
-        copies = {v: f["duplicate_of"] for v, f in self._facts.items() if f.get("duplicate_of")}
+        given = _once(table)
+        copies = _copies(given)
         known = {*items, *copies}
         self.trained = len(items)
-        self.ids = (*items, *(v for v in self._facts if v not in known))
+        self.ids = (*items, *(v for v in given["video_id"] if v not in known))
         self.row = {video: row for row, video in enumerate(self.ids) if video}
+        beyond = [copy for copy in copies if copy not in self.row]
+        self._place = {copy: self.row.get(copy, 0) for copy in copies}  # of its own facts
+        self._place |= {copy: len(self.ids) + n for n, copy in enumerate(beyond)}
         self.row |= {copy: self.row[first] for copy, first in copies.items() if first in self.row}
+        table = _aligned(given, [*self.ids, *beyond])
         self.counts = np.concatenate([counts, np.zeros(len(self.ids) - len(items), counts.dtype)])
-        self.path = {v: p for v, f in self._facts.items() if (p := _playable(f))}
-        self.has_files = any(f.get("path") for f in self._facts.values())
+        self.path = _playable(table)
+        self._facts = {column.name: column for column in table}
+        self.has_files = bool((self._column("path", pl.String).fill_null("") != "").any())
         self.usable = self._usable()
-        self.uploaded = self._uploaded()
-        self._by: dict[str, list[int]] = {}
-        for row, video in enumerate(self.ids):
-            if (creator := self.fact(video, "creator")) is not None:
-                self._by.setdefault(creator, []).append(row)
-        self.facets = Facets([self._facets(video) for video in self.ids])
+        self.uploaded = self._column("uploaded_at", pl.Float64).fill_null(-np.inf).to_numpy()
+        creators = self._column("creator", pl.String)
+        self._creators = _Groups(creators)
+        notes_of = self.notes.answers
+        noted = [facets_of(notes_of[v]) if v in notes_of else () for v in self.ids]
+        self.facets = Facets.of_rows(noted, self._column("hashtags", pl.String), creators)
 
     def fact(self, video: str, name: str) -> Any:
         """One catalogue value, or None."""
-        return self._facts.get(video, {}).get(name)
+        place = self._place.get(video, self.row.get(video))
+        if place is None or name not in self._facts:
+            return None
+        return self._facts[name].item(place)
 
     def facts(self, video: str) -> dict[str, Any]:
         """What may be told of a video: catalogue values that are known."""
-        row = self._facts.get(video, {})
-        return {name: row[name] for name in SHOWN if row.get(name) is not None}
+        told = {name: self.fact(video, name) for name in SHOWN}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def column(self, name: str) -> list[Any]:
+        """The catalogue values of all rows; None where unknown."""
+        if name not in self._facts:
+            return [None] * len(self.ids)
+        return self._facts[name].head(len(self.ids)).to_list()
 
     def answers(self, video: str) -> dict[str, Any]:
         """What the notes say of a video; empty when they say nothing."""
@@ -73,7 +87,7 @@ class Videos:
 
     def by(self, creators: Iterable[str]) -> list[int]:
         """Rows of all videos of these creators."""
-        return [row for creator in creators for row in self._by.get(creator, ())]
+        return [row for creator in creators for row in self._creators.rows(creator)]
 
     def media_type(self, video: str) -> str:
         """The MIME type of its file."""
@@ -82,28 +96,69 @@ class Videos:
 
     def _usable(self) -> Bool[np.ndarray, "rows"]:
         """Can be shown: has a playable file where there are files, is no duplicate, is not bad."""
-        out = np.zeros(len(self.ids), bool)
-        for row, video in enumerate(self.ids):
-            good = bool(video) and self.fact(video, "ok") is not False
-            good = good and not self.fact(video, "duplicate_of")
-            out[row] = good and (not self.has_files or video in self.path)
-        return out
+        good = self._column("ok", pl.Boolean).fill_null(True).to_numpy().copy()
+        good &= (self._column("duplicate_of", pl.String).fill_null("") == "").to_numpy()
+        good &= np.fromiter(map(bool, self.ids), bool, len(self.ids))
+        if self.has_files:
+            good &= np.fromiter((v in self.path for v in self.ids), bool, len(self.ids))
+        return good
 
-    def _uploaded(self) -> Float[np.ndarray, "rows"]:
-        """Upload times in seconds UTC; -inf where unknown."""
-        times = [self.fact(video, "uploaded_at") for video in self.ids]
-        return np.array([-np.inf if t is None else t for t in times], np.float64)
-
-    def _facets(self, video: str) -> list[Facet]:
-        tags, creator = self.fact(video, "hashtags"), self.fact(video, "creator")
-        return facets_of(self.notes.answers.get(video, {}), tags, creator)
+    def _column(self, name: str, kind: Any) -> pl.Series:
+        """A column of all rows; nulls where the catalogue has none."""
+        if name not in self._facts:
+            return pl.repeat(None, len(self.ids), dtype=kind, eager=True)
+        return self._facts[name].head(len(self.ids)).cast(kind)
 
 
-def _playable(facts: Mapping[str, Any]) -> Path | None:
-    """The file of a video if a browser can play it and it is there."""
-    if not facts.get("path") or facts.get("ok") is False:
-        return None
-    path = Path(facts["path"])
-    codec = facts.get("video_codec")
-    fits = path.suffix.lower() in SUFFIXES and (codec is None or codec in CODECS)
-    return path if fits and path.is_file() else None
+class _Groups:
+    """Which rows have which value, packed."""
+
+    def __init__(self, values: pl.Series) -> None:
+        table = pl.DataFrame({"value": values}).with_row_index("row").drop_nulls()
+        table = table.sort("value", maintain_order=True)
+        self._row = table["row"].to_numpy()
+        sizes = table.group_by("value", maintain_order=True).len()
+        ends = sizes["len"].cum_sum()
+        spans = zip((ends - sizes["len"]).to_list(), ends.to_list(), strict=True)
+        self._span = dict(zip(sizes["value"], spans, strict=True))
+
+    def rows(self, value: str) -> list[int]:
+        """Ascending; none for a value that no row has."""
+        start, end = self._span.get(value, (0, 0))
+        return self._row[start:end].tolist()
+
+
+def _once(table: pl.DataFrame | None) -> pl.DataFrame:
+    """The catalogue's videos, each once; of two lines about one the later wins."""
+    if table is None:
+        return pl.DataFrame(schema={"video_id": pl.String})
+    named = table.with_columns(pl.col("video_id").cast(pl.String))
+    return named.unique("video_id", keep="last", maintain_order=True)
+
+
+def _copies(table: pl.DataFrame) -> dict[str, str]:
+    """Videos that are a copy of another one's file."""
+    if "duplicate_of" not in table.columns:
+        return {}
+    found = table.filter(pl.col("duplicate_of").cast(pl.String).fill_null("") != "")
+    return dict(zip(found["video_id"], found["duplicate_of"].cast(pl.String), strict=True))
+
+
+def _aligned(table: pl.DataFrame, ids: Sequence[str]) -> pl.DataFrame:
+    """The table with a line for each of these, in their order."""
+    wanted = pl.DataFrame({"video_id": pl.Series(ids, dtype=pl.String)})
+    return wanted.join(table, on="video_id", how="left", maintain_order="left")
+
+
+def _playable(table: pl.DataFrame) -> dict[str, Path]:
+    """The file of each video that has one which a browser can play and which is there."""
+    if "path" not in table.columns:
+        return {}
+    fits = pl.col("path").cast(pl.String).fill_null("") != ""
+    if "ok" in table.columns:
+        fits &= pl.col("ok").cast(pl.Boolean).fill_null(True)
+    if "video_codec" in table.columns:
+        fits &= pl.col("video_codec").is_null() | pl.col("video_codec").is_in(sorted(CODECS))
+    named = table.filter(fits).select("video_id", pl.col("path").cast(pl.String))
+    paths = ((video, Path(path)) for video, path in named.iter_rows())
+    return {v: path for v, path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}

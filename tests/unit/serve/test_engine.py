@@ -49,10 +49,18 @@ def test_a_known_user_gets_what_alike_users_watched(engine):
     assert all(kind(int(i.video_id[1:])) == 3 for i in shown)
 
 
-def test_a_stranger_gets_a_varied_fallback(engine):
-    shown = engine.feed("nobody", 6).items
-    assert {i.source for i in shown} == {"fallback", "new"}
-    assert len({answer(int(i.video_id[1:]))["subject"] for i in shown}) >= 4
+def subjects(run, catalog, notes, **rules):
+    """Mean number of subjects in the first six places of twenty strangers."""
+    engine = Engine(run, catalog, notes, Store(), EngineConfig(new_share=0.2, **rules))
+    pages = [engine.feed(f"s{n}", 6).items for n in range(20)]
+    assert {i.source for page in pages for i in page} == {"fallback", "new"}
+    told = [{answer(int(i.video_id[1:]))["subject"] for i in page} for page in pages]
+    return sum(map(len, told)) / len(told)
+
+
+def test_a_strangers_page_is_as_varied_as_it_is_told(run, catalog, notes):
+    plain, varied = (subjects(run, catalog, notes, diversity=share) for share in (0.0, 1.0))
+    assert varied > max(4, plain)
 
 
 def test_strangers_differ(engine):

@@ -1,4 +1,5 @@
 import numpy as np
+import polars as pl
 import pytest
 
 from reelm.serve.facets import Facet, Facets, facets_of, tags_of
@@ -36,7 +37,7 @@ def test_hashtags_in_any_form():
 
 def world():
     rows = [facets_of({"subject": s, "colour": c}) for s in ("cat", "car") for c in ("red", "blue")]
-    return Facets([[], *rows])
+    return Facets.of_rows([[], *rows])
 
 
 def test_taste_prefers_more_of_the_same():
@@ -52,14 +53,14 @@ def test_no_past_no_taste():
 
 
 def test_the_shared_facet_is_the_telling_one():
-    cats, cars = [facets_of(RED_CAT)] * 2, [facets_of({"subject": "car"}, "#fyp")] * 6
-    facets = Facets([*cats, *cars])
+    cats, cars = [facets_of(RED_CAT)] * 2, [facets_of({"subject": "car"})] * 6
+    facets = Facets.of_rows([*cats, *cars], pl.Series([None] * 2 + ["#fyp"] * 6))
     facet, rows = facets.shared(0, [2, 1, 1])
     assert (facet.values, rows) == (("red", "cat"), [1])
 
 
 def test_what_everybody_has_links_nothing():
-    facets = Facets([facets_of({}, "#fyp") for _ in range(5)])
+    facets = Facets.of_rows([()] * 5, pl.Series(["#fyp"] * 5))
     assert facets.shared(0, [1, 2]) is None
     assert facets.shared(0, [0]) is None
 
@@ -71,3 +72,21 @@ def test_dense_holds_the_same():
     assert held[1].sum() == len(facets.of(3)) == held.shape[1]
     both = facets.dense(np.array([3, 4]))
     assert (both[0] & both[1]).sum() == len(set(facets.of(3).tolist()) & set(facets.of(4).tolist()))
+
+
+def test_columns_say_what_single_texts_say():
+    texts = ["#cats, fun  #fun,,#", None, "", "a\tb,c", "##x #" + "y" * 50, "#fun"]
+    creators = [None, "mia", "mia", "", "z" * 60, None]
+    facets = Facets.of_rows([()] * 6, pl.Series(texts), pl.Series(creators))
+    for row, (text, creator) in enumerate(zip(texts, creators, strict=True)):
+        expected = [("hashtag", tag) for tag in tags_of(text)]
+        expected += [("creator", creator[:40])] if creator else []
+        held = [facets.names[facet] for facet in facets.of(row)]
+        assert [(one.fields[0], one.values[0]) for one in held] == expected
+
+
+def test_notes_come_before_hashtags_and_these_before_creators():
+    facets = Facets.of_rows([(), facets_of(RED_CAT)], pl.Series(["#a", "#a"]), pl.Series(["m"] * 2))
+    fields = [facets.names[facet].fields for facet in facets.of(1)]
+    assert fields == [*(f.fields for f in facets_of(RED_CAT)), ("hashtag",), ("creator",)]
+    assert facets.share[facets.of(0)].tolist() == [1.0, 1.0]

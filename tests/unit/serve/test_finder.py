@@ -77,3 +77,11 @@ def test_without_faiss_it_says_what_to_do(table, monkeypatch):
     monkeypatch.setattr(finder, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"reelm\[ann\]"):
         Finder(*table, np.arange(1, 5000))
+
+
+def test_the_spread_is_that_of_all_scores():
+    rng = np.random.default_rng(0)
+    vectors, bias = rng.normal(size=(300, 5)).astype(np.float32), rng.normal(size=300) + 3
+    rows, query = np.arange(10, 300), rng.normal(size=5).astype(np.float32)
+    found = Finder(vectors, bias, rows)
+    assert found.spread(query) == pytest.approx(found.score(query, rows).std(), rel=1e-5)

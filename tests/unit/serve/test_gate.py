@@ -27,6 +27,7 @@ NEEDS = {
     ("POST", "/v1/admin/rollback"): "admin",
     ("GET", "/metrics"): "admin",
     ("GET", "/v1/admin/overview"): "admin",
+    ("GET", "/v1/admin/ab"): "admin",
 }
 
 

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from reelm.serve.engine import EngineConfig
 from reelm.serve.served import Parts, Served
-from reelm.serve.service import create_app
+from reelm.serve.service import HANDS, create_app
 from reelm.serve.store import Store
-from reelm.serve.uploads import Told, UploadConfig, Uploads
+from reelm.serve.uploads import Refused, Told, UploadConfig, Uploads
 from reelm.serve.watching import Watched, Watcher
 from reelm.world.mp4 import write_mp4
 from reelm.world.titles import make_uploads
@@ -249,3 +249,33 @@ def test_what_waited_is_watched_after_a_restart_and_what_was_ready_is_there(
 def test_a_service_without_a_folder_takes_nothing(engine, clips):
     with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
         assert send(client, io.BytesIO(b"x").read()).status_code == 403
+
+
+def test_files_that_take_long_do_not_hold_up_the_feed(served, seer, tmp_path, clips, monkeypatch):
+    """As many uploads as there are threads for requests, all in the middle of being decoded."""
+    may, inside = threading.Event(), threading.Semaphore(0)
+
+    def slowly(self, path):
+        inside.release()
+        assert may.wait(30)
+        raise Refused("enough")
+
+    monkeypatch.setattr(Uploads, "_examined", slowly)
+    app = create_app(served, uploads=opened(served, tmp_path, seer, at_once=2 * HANDS))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        senders = [
+            threading.Thread(target=send, args=(client, clips[0] + bytes([n])))
+            for n in range(HANDS + 1)
+        ]
+        for sender in senders:
+            sender.start()
+        assert inside.acquire(timeout=20), "one is being decoded"
+        asked = []
+        asking = threading.Thread(target=lambda: asked.append(client.get("/v1/feed/u3?n=2")))
+        asking.start()
+        asking.join(20)
+        answered = bool(asked) and asked[0].status_code == 200
+        may.set()
+        for thread in (*senders, asking):
+            thread.join()
+    assert answered

@@ -6,13 +6,16 @@ import { text } from "./clip.js";
 import { begin, need } from "./keys.js";
 
 const EVERY_MS = 3000;
-const SOURCES = { model: "Model", new: "Kept for new", fallback: "Fallback" };
+const TRIAL_MS = 60000; // its report goes through all that was shown
+const MEASURES = { portion: "Watched share", likes: "Liked", skips: "Skipped", met_each: "Met by each user" };
+const SOURCES = { ranked: "Ranked", model: "Model", new: "Kept for new", fallback: "Fallback" };
 const COSTS = { seconds: "Seconds", cpu_s: "Processor seconds", device_s: "Seconds a model was busy", joules: "Joules", tokens_in: "Tokens read", tokens_out: "Tokens written" };
 
 const part = (id) => document.getElementById(id);
 const put = (id, ...children) => part(id).replaceChildren(...children);
 const sum = (values) => values.reduce((all, one) => all + one, 0);
 const whole = (value) => value.toLocaleString("en");
+let reported = 0; // when the report of the trial was last asked for
 let drawn = ""; // the list of runs is only touched when it changes, so that a choice stays
 
 function say(id, value) {
@@ -117,10 +120,27 @@ function rest({ notes, run: told, cost, store, store_counted_at: at }) {
   say("s-at", `Rows, counted ${new Date(1000 * at).toLocaleTimeString()}`);
 }
 
+async function trial({ run: told }) {
+  part("trial").hidden = part("arm").hidden = !told.other;
+  document.querySelector("label[for=arm]").hidden = !told.other;
+  if (!told.other || Date.now() - reported < TRIAL_MS) return;
+  reported = Date.now();
+  const now = await ask("/v1/admin/ab");
+  say("a-lead", `${now.name}: a ${told.name} (${whole(now.a.users)} users), b ${told.other} (${whole(now.b.users)} users, ${percent(now.share)} were meant to be). b minus a, with 95 % over users:`);
+  const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(3);
+  const lines = Object.entries(MEASURES).filter(([name]) => now.differences[name]).map(([name, words]) => {
+    const { mean, low, high } = now.differences[name];
+    return [words, text("span", signed(mean)), `${signed(low)} to ${signed(high)}`];
+  });
+  put("a-table", lines.length ? rows(lines) : none("Too few users yet to compare."));
+  say("a-warning", now.warnings.join(" "));
+}
+
 async function look() {
   try {
     const now = await ask("/v1/admin/overview");
     for (const draw of [tiles, traffic, shown, run, queue, rest]) draw(now);
+    await trial(now);
     say("status", `Up to date at ${new Date(1000 * now.now).toLocaleTimeString()}`);
     part("status").classList.remove("wrong");
     document.body.dataset.now = now.now;
@@ -150,7 +170,7 @@ async function change(path, body) {
 
 part("swap").addEventListener("submit", (event) => {
   event.preventDefault();
-  change("/v1/admin/run", { run: part("runs").value });
+  change("/v1/admin/run", { run: part("runs").value, arm: part("arm").value });
 });
 part("back").addEventListener("click", () => change("/v1/admin/rollback"));
 

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { text } from "./clip.js";
 
-const SOURCES = { model: "Picked for you", new: "New here", fallback: "Popular and fresh" };
+const SOURCES = { ranked: "Picked for you", model: "Picked for you", new: "New here", fallback: "Popular and fresh" };
 const PROOFS = 4;
 
 const part = (id) => document.getElementById(id);
