@@ -6,7 +6,7 @@ listed with the reason.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, videos
 from reelm.errors import ConfigError, MediaError, MissingInput
+from reelm.prompts.base import Prompt
 
 VERSION = 1
 ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.String}
@@ -238,10 +239,16 @@ def _note_texts(reads: str, notes: Path | None) -> dict[str, str]:
         raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
     table = read_notes(notes)
-    return {
-        name: prompt.as_text(json.loads(answer)) if answer else ""
-        for name, answer in table.select(id_column(table), "answer").iter_rows()
-    }
+    return {row[id_column(table)]: _note_text(prompt, row) for row in table.iter_rows(named=True)}
+
+
+def _note_text(prompt: type[Prompt], row: Mapping[str, Any]) -> str:
+    """A note as a sentence; what a person corrected stands as it is."""
+    if not row["answer"]:
+        return ""
+    answer = json.loads(row["answer"])
+    corrected = row.get("correction") is not None
+    return prompt.as_text(answer if corrected else prompt.checked(answer, row.get("told") or ""))
 
 
 def _of_users(notes: Path | None) -> bool:

@@ -17,6 +17,8 @@ from scipy.special import log_softmax
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
+from reelm.prompts.blocks.factors import FACTORS
+from reelm.prompts.preferences import Preferences
 from reelm.prompts.user_profile import LONGEST as PHRASE
 from reelm.prompts.user_profile import MOST, UserProfile
 
@@ -24,6 +26,9 @@ SILENT = ("", "none", "unknown", "null", "n/a", "other")
 LONGEST = 40  # characters; longer values are free text that no two videos share
 SMOOTHING = 2.0
 """Videos' worth of doubt beside those that were watched."""
+FACTOR_OF = {"subject": "topic", "scene": "setting", "motion": "action", "instrument": "sound",
+             "tempo": "pace", "word": "on_screen_text"}  # fmt: skip
+"""Fields of notes that are factors by another name."""
 WATCHED, CANDIDATE = "- ", ") "
 """How a line about a watched video begins, and what follows the letter of a candidate."""
 
@@ -40,7 +45,10 @@ class Tallies(Backend):
     Config: ClassVar[type[BackendConfig]] = BackendConfig
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
-        return [_profile(request) for request in requests]
+        return [
+            _preferences(request) if request.schema == Preferences.schema() else _profile(request)
+            for request in requests
+        ]
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
@@ -120,7 +128,9 @@ def tallied(data: Dataset, answers: Answers, name: str = "tallied") -> tuple[Fea
 def _profile(request: Request) -> Answer | Failure:
     """The values that come most often, as what is liked; nothing is said to be disliked."""
     if request.schema != UserProfile.schema():
-        return Failure("unsupported", "tallies answer user_profile and preference_edges alone")
+        return Failure(
+            "unsupported", "tallies answer user_profile, preferences and preference_edges alone"
+        )
     lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
     watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
     seen = Counter(value for row in watched for value in dict.fromkeys(row))
@@ -128,6 +138,24 @@ def _profile(request: Request) -> Answer | Failure:
     likes = [f"{field} {value}"[:PHRASE] for (field, value), _ in often[:MOST]]
     summary = f"Counted in {len(watched)} watched videos."
     answer = {"likes": likes, "dislikes": [], "summary": summary}
+    return Answer(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), 0, 0, 0.0)
+
+
+def _preferences(request: Request) -> Answer | Failure:
+    """For each factor the value that comes most often, if two videos have it."""
+    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
+    watched = [read(one.removeprefix(WATCHED)) for one in lines if one.startswith(WATCHED)]
+    named = [[(FACTOR_OF.get(field, field), value) for field, value in row] for row in watched]
+    seen = Counter(value for row in named for value in dict.fromkeys(row))
+    best: dict[str, tuple[str, int]] = {}
+    for (factor, value), count in sorted(seen.items(), key=lambda pair: (-pair[1], pair[0])):
+        if factor in FACTORS and count > 1:
+            best.setdefault(factor, (value, count))
+    likes = [
+        {"factor": factor, "value": value, "because": f"in {count} of {len(watched)} videos"}
+        for factor, (value, count) in best.items()
+    ]
+    answer = {"likes": likes, "summary": f"Counted in {len(watched)} watched videos."}
     return Answer(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), 0, 0, 0.0)
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from reelm import tallies
 from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.blocks.schema import faults
 from reelm.dossiers import Dossier, decided, edges
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.preferences import Preferences
 from reelm.prompts.user_profile import UserProfile
 
 WATCHED = ["- subject: cat; mood: calm; scene: city"] * 3 + ["- subject: dog; mood: calm"]
@@ -78,6 +80,15 @@ def test_a_profile_is_what_comes_most_often():
     answer = UserProfile.model_validate_json(said.text)
     assert answer.likes == ["mood calm", "scene city", "subject cat"] and answer.dislikes == []
     assert json.loads(said.text)["summary"] == "Counted in 4 watched videos."
+
+
+def test_preferences_are_the_most_frequent_value_of_each_factor():
+    said = profile("\n".join([*WATCHED, "", "What?"]), Preferences.schema())
+    answer = Preferences.model_validate_json(said.text)
+    told = {one["factor"]: one["value"] for one in answer.likes}
+    assert told == {"mood": "calm", "setting": "city", "topic": "cat"}
+    assert all(one["because"].endswith("of 4 videos") for one in answer.likes)
+    assert faults(json.loads(said.text), Preferences.schema()) == []
 
 
 def test_what_it_cannot_answer_is_a_failure():
