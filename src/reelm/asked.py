@@ -50,7 +50,7 @@ def maker(name: str, raw: dict[str, Any], about: str = "video") -> Any:
         if about != "user":
             raise ConfigError(
                 "--backend tallies: it counts notes about users and cannot watch videos. Take it "
-                "with --prompt user_profile or preference_edges."
+                "with --prompt user_profile, preferences or preference_edges."
             )
         return Tallies()
     from reelm import backends, config

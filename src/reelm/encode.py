@@ -6,7 +6,7 @@ listed with the reason.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, videos
 from reelm.errors import ConfigError, MediaError, MissingInput
+from reelm.prompts.base import Prompt
 
 VERSION = 1
 ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.String}
@@ -255,12 +256,25 @@ def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[s
             f"encode.fields: {prompt.name} has no {', '.join(strange)}; it has {', '.join(known)}."
         )
     table = read_notes(notes)
-    found = table.select(id_column(table), "answer").iter_rows()
-    answers = {name: json.loads(answer) if answer else {} for name, answer in found}
     return {
-        name: told({k: v for k, v in said.items() if not fields or k in fields}) if said else ""
-        for name, said in answers.items()
+        row[id_column(table)]: _note_text(prompt, told, fields, row)
+        for row in table.iter_rows(named=True)
     }
+
+
+def _note_text(
+    prompt: type[Prompt],
+    told: Callable[[Mapping[str, Any]], str],
+    fields: Sequence[str],
+    row: Mapping[str, Any],
+) -> str:
+    """What a note says; what a person corrected stands as it is, the rest is checked."""
+    if not row["answer"]:
+        return ""
+    answer = json.loads(row["answer"])
+    if row.get("correction") is None:
+        answer = prompt.checked(answer, row.get("told") or "")
+    return told({name: said for name, said in answer.items() if not fields or name in fields})
 
 
 def reads_notes(reads: str) -> bool:

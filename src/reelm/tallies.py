@@ -18,6 +18,8 @@ from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
 from reelm.prompts.base import Prompt
+from reelm.prompts.blocks.factors import FACTORS
+from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import DESCRIPTION, IDEAL, Rationale
 from reelm.prompts.rationale import LONGEST as STEP
 from reelm.prompts.user_profile import LONGEST as PHRASE
@@ -33,6 +35,9 @@ FORMS = {
 }  # fmt: skip
 """Fields of notes that say how a video is made; the others say what it is about."""
 STEP_VALUES = 6  # of a step of a rationale
+FACTOR_OF = {"subject": "topic", "scene": "setting", "motion": "action", "instrument": "sound",
+             "tempo": "pace", "word": "on_screen_text"}  # fmt: skip
+"""Fields of notes that are factors by another name."""
 WATCHED, CANDIDATE = "- ", ") "
 """How a line about a watched video begins, and what follows the letter of a candidate."""
 
@@ -158,8 +163,23 @@ def _rationale(watched: list[list[Value]]) -> dict[str, Any]:
     return dict(zip(("taste", "forms", "next"), (*steps, ideal), strict=True))
 
 
+def _preferences(watched: list[list[Value]]) -> dict[str, Any]:
+    """For each factor the value that comes most often, if two videos have it."""
+    named = [[(FACTOR_OF.get(field, field), value) for field, value in row] for row in watched]
+    best: dict[str, tuple[str, int]] = {}
+    for (factor, value), count in _often(named):
+        if factor in FACTORS and count > 1:
+            best.setdefault(factor, (value, count))
+    likes = [
+        {"factor": factor, "value": value, "because": f"in {count} of {len(watched)} videos"}
+        for factor, (value, count) in best.items()
+    ]
+    return {"likes": likes, "summary": f"Counted in {len(watched)} watched videos."}
+
+
 COUNTED: dict[type[Prompt], Callable[[list[list[Value]]], dict[str, Any]]] = {
     UserProfile: _profile,
+    Preferences: _preferences,
     Rationale: _rationale,
 }
 """What counts the answer to each question."""

@@ -147,3 +147,20 @@ def test_notes_about_users_give_rows_of_users(tmp_path):
     assert files.manifest(made)["inputs"]["train"] == "t"
     with pytest.raises(ConfigError, match="of users there are notes only"):
         encode(bare, Hashing(), EncodeConfig(input="title+notes"), tmp_path, notes)
+
+
+def test_a_fact_that_its_text_does_not_hold_is_not_encoded(tmp_path):
+    notes = tmp_path / "notes" / "extraction-0"
+    notes.mkdir(parents=True)
+    fact = {"factor": "topic", "source": "title"}
+    kinds = {"v0": ["noodles"], "v1": ["noodles", "dragons"], "v2": ["dragons"]}
+    said = [json.dumps({"facts": [fact | {"fact": f} for f in one]}) for one in kinds.values()]
+    told = ["<title>\nnoodles\n</title>\n"] * 3
+    table = pl.DataFrame({"video_id": [*kinds], "answer": said, "told": told})
+    table.write_parquet(notes / "part-00000.parquet")
+    files.finish(notes, stage="annotate", settings={"prompt": {"name": "extraction", "version": 1}})
+    bare = Catalog(tmp_path / "c", pl.DataFrame({"video_id": [*kinds]}), pl.DataFrame())
+    made = encode(bare, Hashing(), EncodeConfig(input="notes"), tmp_path, notes)
+    vectors = read_features(made)
+    assert vectors.ids == ("v0", "v1") and (vectors.vectors[0] == vectors.vectors[1]).all()
+    assert failed(made).keys() == {"v2"}

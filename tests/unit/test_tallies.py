@@ -9,6 +9,7 @@ from reelm.backends.base import Answer, Failure, Request
 from reelm.backends.blocks.schema import faults
 from reelm.dossiers import Dossier, decided, edges
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
 
@@ -96,6 +97,15 @@ def test_a_rationale_of_one_video_has_its_three_descriptions():
     said = profile("\n".join([WATCHED[0], "", "What?"]), Rationale.schema())
     assert not faults(json.loads(said.text), Rationale.schema(), "rationale")
     assert Rationale.model_validate_json(said.text).next == ["cat, calm, city"] * 3
+
+
+def test_preferences_are_the_most_frequent_value_of_each_factor():
+    said = profile("\n".join([*WATCHED, "", "What?"]), Preferences.schema())
+    answer = Preferences.model_validate_json(said.text)
+    told = {one["factor"]: one["value"] for one in answer.likes}
+    assert told == {"mood": "calm", "setting": "city", "topic": "cat"}
+    assert all(one["because"].endswith("of 4 videos") for one in answer.likes)
+    assert faults(json.loads(said.text), Preferences.schema()) == []
 
 
 def test_what_it_cannot_answer_is_a_failure():

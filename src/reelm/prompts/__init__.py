@@ -11,7 +11,10 @@ PROMPTS = {
     "attributes": "reelm.prompts.attributes:Attributes",
     "caption": "reelm.prompts.caption:Caption",
     "details": "reelm.prompts.details:Details",  # of a video, in closed words
+    "extraction": "reelm.prompts.extraction:Extraction",  # out of the texts beside a video
+    "knowledge": "reelm.prompts.knowledge:Knowledge",  # along the factors that people choose by
     "preference_edges": "reelm.prompts.preference_edges:PreferenceEdges",  # about users' notes
+    "preferences": "reelm.prompts.preferences:Preferences",  # likewise, along the same factors
     "rationale": "reelm.prompts.rationale:Rationale",  # likewise, in three steps
     "speech": "reelm.prompts.speech:Speech",  # what `reelm transcribe` hears
     "user_profile": "reelm.prompts.user_profile:UserProfile",  # likewise

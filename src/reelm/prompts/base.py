@@ -39,6 +39,12 @@ class Prompt(BaseModel):
     def as_text(cls, answer: Mapping[str, Any]) -> str:
         """A sentence for text encoders. Missing and empty values are left out, never an error."""
 
+    @classmethod
+    def checked(cls, answer: Mapping[str, Any], shown: str) -> Mapping[str, Any]:
+        """What of an answer stands, given the texts that were shown beside the pictures: all of it,
+        unless a prompt says otherwise."""
+        return answer
+
 
 def worded(names: Iterable[str], words: Vocabulary, longest: int) -> dict[str, Any]:
     """Schema of an object of texts: one of `words` where the field is named there, else free and

@@ -6,12 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelm import prompts
+from reelm.annotate import texts
 from reelm.backends.blocks.schema import faults
 from reelm.errors import UnknownName
 from reelm.prompts import PROMPTS
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.blocks.factors import FACTORS
 from reelm.prompts.caption import Caption
 from reelm.prompts.details import Details
+from reelm.prompts.extraction import Extraction
+from reelm.prompts.knowledge import Knowledge
+from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
 from reelm.world.clips import sample_clip, sentence
@@ -95,6 +100,58 @@ def test_a_profile_reads_without_what_is_disliked():
 def test_a_profile_asks_nothing_about_who_somebody_is():
     assert "no age, gender" in UserProfile.ask()
     assert not {"age", "gender", "country"} & set(UserProfile.model_fields)
+
+
+def test_videos_and_people_are_asked_about_by_the_same_factors():
+    assert tuple(Knowledge.model_fields) == FACTORS
+    for prompt in (Preferences, Extraction):
+        (listed,) = (f for f in prompt.schema()["properties"].values() if f["type"] == "array")
+        assert listed["items"]["properties"]["factor"]["enum"] == list(FACTORS)
+
+
+def test_knowledge_leaves_out_what_is_unknown():
+    answer = dict.fromkeys(FACTORS, "unknown") | {"topic": "cooking", "on_screen_text": "stir"}
+    assert faults(answer, Knowledge.schema()) == []
+    assert Knowledge.as_text(answer) == "topic cooking, on screen text stir."
+
+
+def test_preferences_read_without_their_reasons():
+    like = {"factor": "pace", "value": "slow", "because": "in 3 of 4 videos"}
+    answer = {"likes": [like, like | {"value": "none"}], "summary": "Calm."}
+    assert faults(answer, Preferences.schema()) == []
+    assert Preferences.as_text(answer) == "likes pace slow. Calm."
+    assert "no age, gender" in " ".join(Preferences.ask().split())
+
+
+SHOWN = texts.block({"title": ["Slow noodles in Kyoto"], "comments": ["- 做饭真好看"]}, 100)
+
+
+@pytest.mark.parametrize(
+    ("fact", "source", "stands"),
+    [
+        ("slow noodles", "title", True),
+        ("NOODLES, Kyoto", "title", True),
+        ("slow noodles", "comments", False),  # said elsewhere
+        ("fast noodles", "title", False),
+        ("low", "title", False),  # a part of a word is no word
+        ("做饭", "comments", True),
+        ("", "title", False),
+        ("title", "title", False),  # a mark is no text
+        ("slow", "pictures", False),
+    ],
+)
+def test_a_fact_stands_by_the_words_of_its_source(fact, source, stands):
+    one = {"factor": "topic", "fact": fact, "source": source}
+    assert Extraction.checked({"facts": [one]}, SHOWN)["facts"] == ([one] if stands else [])
+
+
+def test_extracted_facts_read_by_factor():
+    one = {"factor": "topic", "fact": "noodles", "source": "title"}
+    answer = {"facts": [one, one | {"factor": "pace", "fact": "unknown"}]}
+    assert faults(answer, Extraction.schema()) == []
+    assert Extraction.as_text(answer) == "topic noodles."
+    assert Extraction.checked({"facts": ["x", {"fact": "y"}]}, SHOWN) == {"facts": []}
+    assert Caption.checked({"caption": "y"}, SHOWN) == {"caption": "y"}
 
 
 def test_an_unknown_prompt_is_told_with_the_nearest():
