@@ -45,6 +45,8 @@ TRAIN = TrainConfig(
     epochs=12, batch_size=512, learning_rate=2e-3, weight_decay=0.01, patience=2,
     measure="places/auc",
 )  # fmt: skip
+LONG = TRAIN.model_copy(update={"epochs": 20, "patience": 20})
+"""For goodreads, where a model may stand at chance for its first epochs."""
 SIZE = {"dim": 16, "max_length": 20, "dropout": 0.2}
 
 
@@ -65,13 +67,14 @@ def arms(data: str) -> list[Arm]:
         "interests (leaks)": {"item_knowledge": "", "user_knowledge": "interests"},
         "interests, dealt": {"item_knowledge": "", "user_knowledge": "interests, dealt"},
     }
+    schedule = TRAIN if data == "ml1m" else LONG
     plain: dict[str, type[PointwiseConfig]] = {"din": DINConfig, "dcn": DCNConfig}
     found = []
     for name, kind in plain.items():
-        found.append(Arm(name, name, kind(**SIZE), TRAIN))
+        found.append(Arm(name, name, kind(**SIZE), schedule))
         for told, more in (films if data == "ml1m" else books).items():
             settings = KARConfig(backbone=name, **SIZE, **more)  # pyright: ignore[reportArgumentType]
-            found.append(Arm(f"{name}, {told}", "kar", settings, TRAIN))
+            found.append(Arm(f"{name}, {told}", "kar", settings, schedule))
     return found
 
 

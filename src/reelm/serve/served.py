@@ -11,8 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
+from reelm import files
 from reelm.data.tables import Catalog
 from reelm.errors import ConfigError, ReelmError, nearest
+from reelm.models import MODELS, find
+from reelm.models.base import Ranker
 from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.grown import Scale, grow
@@ -185,17 +188,25 @@ class Served:
 
 
 def sibling(runs: Path, name: str | None) -> Path:
-    """The finished run of that name; only names that the folder lists, so never a path.
+    """The finished run of that name; only names that the folder lists, so never a path. Without a
+    name the newest, those of rankers only if there are no others: they are second stages.
 
     Raises:
         UnknownRun: there is none.
     """
     found = {p.parent.name: p.parent for p in runs.glob("*/manifest.json")}
     if name is None:
-        return max(found.values(), key=lambda folder: (folder / "manifest.json").stat().st_mtime)
+        first = [folder for folder in found.values() if not _ranks(folder)] or found.values()
+        return max(first, key=lambda folder: (folder / "manifest.json").stat().st_mtime)
     if name not in found:
         raise UnknownRun(
             f"unknown run {name!r}.{nearest(name, found)} Finished runs: "
             f"{', '.join(sorted(found)) or 'none'}."
         )
     return found[name]
+
+
+def _ranks(folder: Path) -> bool:
+    """Whether a run's model rates single places."""
+    name = files.manifest(folder).get("inputs", {}).get("model")
+    return name in MODELS and issubclass(find(name), Ranker)

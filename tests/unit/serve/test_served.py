@@ -1,5 +1,6 @@
 """Another run takes the place of the present one, and back, without a dropped request."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from reelm.errors import BadData, ConfigError
 from reelm.models.item_knn import ItemKNN
 from reelm.models.popularity import Popularity
 from reelm.runs import Run, save
-from reelm.serve.served import Served, UnknownRun
+from reelm.serve.served import Served, UnknownRun, sibling
 from reelm.serve.server import open_served, open_uploads, running, store_of
 from reelm.serve.store import Store, StoredEvent
 from reelm.sources import Sources
@@ -167,6 +168,17 @@ def test_the_service_says_what_is_wrong_with_a_run(served):
 def test_bad_data_is_told(work):
     with pytest.raises(BadData):
         open_served(work / "runs" / "half")
+
+
+def test_the_newest_run_is_not_a_second_stages(tmp_path):
+    for at, model in enumerate(("popularity", "sasrec", "din")):
+        folder = files.finish(tmp_path / f"run-{model}", stage="train", inputs={"model": model})
+        os.utime(folder / files.MANIFEST, (at, at))
+    assert sibling(tmp_path, None).name == "run-sasrec"
+    assert sibling(tmp_path, "run-din").name == "run-din"
+    for model in ("popularity", "sasrec"):
+        (tmp_path / f"run-{model}" / files.MANIFEST).unlink()
+    assert sibling(tmp_path, None).name == "run-din", "where there is no other"
 
 
 def test_hangup_serves_the_newest_run_and_term_ends_in_peace(work):
