@@ -90,6 +90,17 @@ class Told:
             found.append(Features(step, tuple(whole), self.vectors(texts), seen))
         return found
 
+    @cached_property
+    def teacher(self) -> list[Features]:
+        """The teacher's rationales, a table for each step."""
+        return self.steps(self.taught, self.asked)
+
+    @cached_property
+    def student(self) -> list[Features]:
+        """The student's."""
+        return self.steps(self.learned, self.asked)
+
+    @cached_property
     def raw(self) -> list[Features]:
         """The notes of what was watched, as the text about the user: the fair control."""
         texts = [
@@ -105,41 +116,40 @@ class Told:
 
 
 def arms(world: Told) -> dict[str, Any]:
-    """Users' tables and settings by arm; tables are made when they are asked for."""
-    kept: dict[str, list[Features]] = {}
-
-    def made(name: str, make: Any) -> list[Features]:
-        if name not in kept:
-            kept[name] = make()
-        return kept[name]
-
-    def teacher() -> list[Features]:
-        return made("teacher", lambda: world.steps(world.taught, world.asked))
-
-    def student() -> list[Features]:
-        return made("student", lambda: world.steps(world.learned, world.asked))
-
-    def raw() -> list[Features]:
-        return made("raw", world.raw)
+    """Users' tables, made when they are asked for, and settings by arm."""
 
     def dealt() -> list[Features]:
-        order = np.random.default_rng(7).permutation(len(teacher()[0].ids))
-        return [replace(one, vectors=one.vectors[order]) for one in teacher()]
+        order = np.random.default_rng(7).permutation(len(world.teacher[0].ids))
+        return [replace(one, vectors=one.vectors[order]) for one in world.teacher]
+
+    def untold() -> list[Features]:
+        return [replace(one, vectors=np.zeros_like(one.vectors)) for one in world.teacher]
 
     def whole() -> list[Features]:
         asked = told(world.people, world.split, 1.0)
         return world.steps(counted(asked), asked)
 
+    def teacher() -> list[Features]:
+        return world.teacher
+
+    def student() -> list[Features]:
+        return world.student
+
+    def raw() -> list[Features]:
+        return world.raw
+
     cold = {"items": "content"}
     return {
         "backbone": (list, {"items": "id"}),
         "backbone+ (item text)": (list, {}),
+        "backbone+, later halves alone": (untold, {}),
         "raw history as text": (raw, {}),
         "teacher": (teacher, {}),
         "student": (student, {}),
         "rationales of others (placebo)": (dealt, {}),
         "no cut (leak)": (whole, {"after": False}),
         "no ids: item text": (list, cold),
+        "no ids: item text, later halves alone": (untold, cold),
         "no ids: raw history as text": (raw, cold),
         "no ids: teacher": (teacher, cold),
         "no ids: student": (student, cold),

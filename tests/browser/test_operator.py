@@ -179,7 +179,7 @@ def test_runs_are_changed_by_buttons_and_a_refusal_is_shown(chromium, address):
     page.select_option("#runs", "run-c")
     page.get_by_role("button", name="Serve", exact=True).click()
     page.wait_for_selector("#r-said:text('Now serving run-c.')")
-    assert sent == [{"run": "run-c"}]
+    assert sent == [{"run": "run-c", "arm": "a"}]
     page.get_by_role("button", name="Roll back to run-a").click()
     page.wait_for_selector("#r-said.wrong")  # this service has one engine that stays
     assert "no earlier run" in page.inner_text("#r-said")
