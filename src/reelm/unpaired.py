@@ -43,18 +43,9 @@ def mismatch_p(one: int, other: int, share: float) -> float:
     Args:
         one, other: units of each group; `share` (0..1, neither end) of all were to be in `other`.
 
-    By the binomial distribution up to a thousand units, by its normal approximation beyond.
     Source: Fabijan et al. 2019, "Diagnosing Sample Ratio Mismatch in Online Controlled
         Experiments", KDD.
     """
-    total = one + other
-    if total > 1000:
-        far = abs(other - total * share) / math.sqrt(total * share * (1 - share))
-        return math.erfc(far / math.sqrt(2))
-    chances = [_binomial(total, k, share) for k in range(total + 1)]
-    return min(1.0, sum(c for c in chances if c <= chances[other] * (1 + 1e-9)))
+    from scipy.stats import binomtest
 
-
-def _binomial(total: int, hits: int, share: float) -> float:
-    ways = math.lgamma(total + 1) - math.lgamma(hits + 1) - math.lgamma(total - hits + 1)
-    return math.exp(ways + hits * math.log(share) + (total - hits) * math.log1p(-share))
+    return float(binomtest(other, one + other, share).pvalue) if one + other else 1.0
