@@ -24,14 +24,18 @@ def said(*words: object) -> list[str]:
     return ran.stdout.splitlines()
 
 
-@pytest.mark.slow
-def test_world_to_llmrec_by_commands(tmp_path):
-    work = ("--work", tmp_path)
-    world = tmp_path / "world"
+def noted(folder: Path) -> tuple[tuple, str]:
+    """The option that names a work folder, and its notes about a rendered world."""
+    work, world = ("--work", folder), folder / "world"
     render = ("--set", "world.width=90", "--set", "world.height=160", "--set", "world.fps=4")
     said("world", "--videos", 12, "--people", 20, "--out", world, *render)
     said("ingest", world, *work)
-    notes = said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
+    return work, said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
+
+
+@pytest.mark.slow
+def test_world_to_llmrec_by_commands(tmp_path):
+    work, notes = noted(tmp_path)
     base = said("train", "--model", "lightgcn", *CUT, *SMALL, *work)[-1]
     reader = ("--backend", "transformers", "--set", f"backend.model={tiny_reader.save(tmp_path)}")
     few = [f"--set=rerank.{one}" for one in ("candidates=2", "questions=5", "watched=1")]
@@ -68,12 +72,7 @@ def test_world_to_llmrec_by_commands(tmp_path):
 
 @pytest.mark.slow
 def test_rationales_to_slim_by_commands(tmp_path):
-    work = ("--work", tmp_path)
-    world = tmp_path / "world"
-    render = ("--set", "world.width=90", "--set", "world.height=160", "--set", "world.fps=4")
-    said("world", "--videos", 12, "--people", 20, "--out", world, *render)
-    said("ingest", world, *work)
-    notes = said("annotate", "--backend", "fake", "--prompt", "details", *CHEAP, *work)[-1]
+    work, notes = noted(tmp_path)
 
     half = ("--set", "annotate.cut=0.5", "--notes", notes, *CUT, *CHEAP, *work)
     asked = ("annotate", "--prompt", "rationale", *half)

@@ -9,25 +9,24 @@ Departures:
 - `adaptor = "mlp"` is the control the paper calls MLP, here as wide as all experts of a tower.
 """
 
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reelm.config import lay_over, parse
 from reelm.data.dataset import Dataset
 from reelm.errors import ConfigError
 from reelm.models.blocks.features import profile
 from reelm.models.blocks.fields import mlp
 from reelm.models.blocks.items import standardised
+from reelm.models.blocks.within import settings_within
 from reelm.models.dcn import DCN
 from reelm.models.din import DIN
 from reelm.models.pointwise import Pointwise, PointwiseConfig
 
 BACKBONES: dict[str, type[DIN | DCN]] = {"din": DIN, "dcn": DCN}
-SHARED = tuple(PointwiseConfig.model_fields)  # settings that the backbone takes from this model
 
 
 class KARConfig(PointwiseConfig):
@@ -110,7 +109,9 @@ class KAR(Pointwise):
             {side: Tower(table, shared, own, config) for side, table in tables.items()}
         )
         more = config.expert_dim * len(tables)
-        self.backbone = BACKBONES[config.backbone](backbone_config(config), data, more)
+        kind = BACKBONES[config.backbone]
+        own = settings_within(config, PointwiseConfig, kind.Config, "backbone")
+        self.backbone = kind(own, data, more)
         self._kept: dict[str, Tensor] = {}  # while the weights stay as they are
         self.register_load_state_dict_post_hook(lambda model, keys: model._kept.clear())
 
@@ -187,18 +188,3 @@ def knowledge(config: KARConfig, data: Dataset) -> dict[str, Float[Tensor, "rows
             'model.adaptor = "dedicated".'
         )
     return found
-
-
-def backbone_config(given: KARConfig) -> Any:
-    """The settings of the backbone.
-
-    Raises:
-        ConfigError: `backbone_settings` names one that it lacks, or that is set here.
-    """
-    laid = lay_over({}, [f"backbone.{text}" for text in given.backbone_settings])
-    values = laid.get("backbone", {})
-    twice = [name for name in values if name in SHARED]
-    if twice:
-        raise ConfigError(f"model.backbone_settings: {', '.join(twice)}: set it in [model] itself.")
-    values |= {name: getattr(given, name) for name in SHARED}
-    return parse(BACKBONES[given.backbone].Config, values, "model.backbone_settings")

@@ -34,20 +34,19 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 from torch import Tensor, nn
 
 from reelm import losses
-from reelm.config import lay_over, parse
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import EdgeBatch, PairBatch, pairs, with_edges
 from reelm.data.preferences import Preferences
-from reelm.errors import BadData, ConfigError, MissingInput
+from reelm.errors import BadData, MissingInput
 from reelm.models.blocks.features import profile
 from reelm.models.blocks.graph import Bipartite
 from reelm.models.blocks.items import standardised
+from reelm.models.blocks.within import settings_within
 from reelm.models.lightgcn import LightGCN
 from reelm.models.mmssl import MMSSL
 from reelm.models.pairwise import Pairwise, PairwiseConfig
 
 BASES: dict[str, type[LightGCN | MMSSL]] = {"lightgcn": LightGCN, "mmssl": MMSSL}
-SHARED = tuple(PairwiseConfig.model_fields)  # settings that the base takes from this model
 FIX = (
     "reelm annotate --prompt preference_edges, then reelm train --edges <its folder>; from Python "
     "Dataset.with_preferences(edges) on the training data; or set model.share to 0"
@@ -289,17 +288,8 @@ class LLMRec(Pairwise):
 
 
 def base_config(given: LLMRecConfig) -> Any:
-    """The settings of the base.
-
-    Raises:
-        ConfigError: `base_settings` names one that the base lacks, or that is set here.
-    """
-    values = lay_over({}, [f"base.{text}" for text in given.base_settings]).get("base", {})
-    twice = [name for name in values if name in SHARED]
-    if twice:
-        raise ConfigError(f"model.base_settings: {', '.join(twice)}: set it in [model] itself.")
-    values |= {name: getattr(given, name) for name in SHARED}
-    return parse(BASES[given.base].Config, values, "model.base_settings")
+    """The settings of the base."""
+    return settings_within(given, PairwiseConfig, BASES[given.base].Config, "base")
 
 
 def _along(graph: Bipartite, own: Tensor, of_users: bool) -> Sides:

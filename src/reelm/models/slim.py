@@ -18,7 +18,7 @@ Departures:
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,19 +26,18 @@ from jaxtyping import Float, Int, Int64
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from reelm.config import lay_over, parse
 from reelm.data.batches import SequenceBatch, sequences
 from reelm.data.dataset import Dataset
-from reelm.errors import BadData, ConfigError
+from reelm.errors import BadData
 from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.features import profile
+from reelm.models.blocks.within import settings_within
 from reelm.models.mamba4rec import Mamba4Rec
 from reelm.models.sasrec import SASRec
 from reelm.models.sequential import SequentialConfig
 
 BACKBONES: dict[str, type[SASRec | Mamba4Rec]] = {"sasrec": SASRec, "mamba4rec": Mamba4Rec}
-SHARED = tuple(SequentialConfig.model_fields)  # settings that the backbone takes from this model
 
 
 class SLIMConfig(SequentialConfig):
@@ -109,7 +108,9 @@ class SLIM(Retriever):
     def __init__(self, config: SLIMConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.config = config
-        self.backbone = BACKBONES[config.backbone](backbone_config(config), data)
+        kind = BACKBONES[config.backbone]
+        own = settings_within(config, SequentialConfig, kind.Config, "backbone")
+        self.backbone = kind(own, data)
         tables = [profile(data, name, "slim") for name in config.profiles]
         self.backbone.beside = Told(tables, config) if tables else None
 
@@ -161,18 +162,3 @@ class SLIM(Retriever):
                 "them again."
             )
         return most
-
-
-def backbone_config(given: SLIMConfig) -> Any:
-    """The settings of the backbone.
-
-    Raises:
-        ConfigError: `backbone_settings` names one that it lacks, or that is set here.
-    """
-    laid = lay_over({}, [f"backbone.{text}" for text in given.backbone_settings])
-    values = laid.get("backbone", {})
-    twice = [name for name in values if name in SHARED]
-    if twice:
-        raise ConfigError(f"model.backbone_settings: {', '.join(twice)}: set it in [model] itself.")
-    values |= {name: getattr(given, name) for name in SHARED}
-    return parse(BACKBONES[given.backbone].Config, values, "model.backbone_settings")

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from reelm.prompts.base import Prompt, Vocabulary, choices, worded
+from reelm.prompts.base import Prompt, Vocabulary, choices, plain, worded
 
 LONGEST = 40  # characters of a free value
-NOTHING = ("", "none", "unknown", "null", "n/a")
 NUMBERS = {"1": "one", "2": "two", "3": "three"}
 MOVING = {
     "still": "staying still",
@@ -56,14 +55,9 @@ class Attributes(Prompt):
 
     @classmethod
     def as_text(cls, answer: Mapping[str, Any]) -> str:
-        value = {name: _value(answer, name) for name in cls.model_fields}
+        value = {name: plain(answer.get(name)) for name in cls.model_fields}
         said = ", ".join(filter(None, (_seen(value), _written(value), _heard(answer, value))))
         return f"{said}." if said else ""
-
-
-def _value(answer: Mapping[str, Any], name: str) -> str:
-    text = str(answer.get(name) or "").strip()
-    return "" if text.lower() in NOTHING else text
 
 
 def _seen(value: dict[str, str]) -> str:

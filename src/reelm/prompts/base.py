@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 Vocabulary = Mapping[str, tuple[str, ...]] | None
 """Closed sets of values by field, for models that were taught them; None leaves values free."""
+SILENT = ("", "none", "unknown", "null", "n/a")
+"""Values that say nothing."""
 
 
 class Prompt(BaseModel):
@@ -44,6 +46,12 @@ class Prompt(BaseModel):
         """What of an answer stands, given the texts that were shown beside the pictures: all of it,
         unless a prompt says otherwise."""
         return answer
+
+
+def plain(value: object) -> str:
+    """A value as text; empty if it says nothing."""
+    text = str(value or "").strip()
+    return "" if text.lower() in SILENT else text
 
 
 def worded(names: Iterable[str], words: Vocabulary, longest: int) -> dict[str, Any]:

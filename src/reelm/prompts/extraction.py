@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from reelm.prompts.base import Prompt, Vocabulary, closed
+from reelm.prompts.base import Prompt, Vocabulary, closed, plain
 from reelm.prompts.blocks import factors
 
 SOURCES = ("title", "comments", "speech")  # kinds of text that annotate.texts puts beside a video
@@ -51,9 +51,9 @@ class Extraction(Prompt):
     @classmethod
     def as_text(cls, answer: Mapping[str, Any]) -> str:
         told = [
-            factors.worded(str(one["factor"]), factors.said(one["fact"]))
+            factors.worded(str(one["factor"]), plain(one["fact"]))
             for one in _facts(answer)
-            if factors.said(one["fact"])
+            if plain(one["fact"])
         ]
         return f"{', '.join(told)}." if told else ""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from reelm.prompts.base import Prompt, Vocabulary, choices, worded
+from reelm.prompts.base import Prompt, Vocabulary, choices, plain, worded
 from reelm.prompts.blocks import factors
 
 LONGEST = 40  # characters of a fact: short ones can be counted over videos
@@ -46,6 +46,6 @@ class Knowledge(Prompt):
 
     @classmethod
     def as_text(cls, answer: Mapping[str, Any]) -> str:
-        told = {name: factors.said(answer.get(name)) for name in cls.model_fields}
+        told = {name: plain(answer.get(name)) for name in cls.model_fields}
         said = ", ".join(factors.worded(name, value) for name, value in told.items() if value)
         return f"{said}." if said else ""

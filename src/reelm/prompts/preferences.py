@@ -7,7 +7,7 @@ is asked about who they are, and watched videos are told in notes in place of ra
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from reelm.prompts.base import Prompt, Vocabulary, closed
+from reelm.prompts.base import Prompt, Vocabulary, closed, plain
 from reelm.prompts.blocks import factors
 
 LONGEST = 40  # characters of what is liked
@@ -60,9 +60,9 @@ class Preferences(Prompt):
         likes = answer.get("likes")
         found = likes if isinstance(likes, list | tuple) else []
         told = [
-            factors.worded(str(one.get("factor")), factors.said(one.get("value")))
+            factors.worded(str(one.get("factor")), plain(one.get("value")))
             for one in found
-            if isinstance(one, Mapping) and factors.said(one.get("value"))
+            if isinstance(one, Mapping) and plain(one.get("value"))
         ]
         summary = str(answer.get("summary") or "").strip()
         return " ".join(filter(None, [f"likes {', '.join(told)}." if told else "", summary]))

@@ -9,14 +9,6 @@ FACTORS = (
     "topic", "format", "creator", "action", "setting", "mood", "pace", "sound", "language",
     "on_screen_text", "novelty", "length",
 )  # fmt: skip
-SILENT = ("", "none", "unknown", "null", "n/a")
-"""Values that say nothing."""
-
-
-def said(value: object) -> str:
-    """A value as text; empty if it says nothing."""
-    text = str(value or "").strip()
-    return "" if text.lower() in SILENT else text
 
 
 def worded(factor: str, value: str) -> str:
