@@ -1,11 +1,14 @@
 """From a rendered world to models that read what was said of users, by commands alone: llmrec with
-notes, a base, edges and profiles; slim with rationales of a large model and of a small one."""
+notes, a base, edges and profiles; slim with rationales of a large model and of a small one; kar
+with preferences and exposures."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import tiny_reader
@@ -105,4 +108,27 @@ def test_rationales_to_slim_by_commands(tmp_path):
         row = known.row(user)
         assert set(shown) <= {known.items[item] for item in known.history(row)[:read]}
         assert read == len(known.history(row)) // 2 == known.profiles_read["taste"][row]
+    assert json.loads((Path(said("evaluate", run, *work)[-1]) / "report.json").read_text())
+
+
+@pytest.mark.slow
+def test_preferences_to_kar_by_commands(tmp_path):
+    work, notes = noted(tmp_path)
+    shown = ("--set", "dataset.exposures=true", "--set", "split.name=global_time")
+    half = ("--backend", "tallies", "--set", "annotate.cut=0.5", "--notes", notes)
+    liked = said("annotate", "--prompt", "preferences", *half, *shown, *CHEAP, *work)[-1]
+    encode = ("encode", "--encoder", "hashing", "--input", "notes", "--notes")
+    users, videos = (said(*encode, folder, *work)[-1] for folder in (liked, notes))
+
+    given = ("--features", f"text={videos}", "--profiles", f"liked={users}")
+    how = ("--set", "model.user_knowledge=liked", "--set", "train.measure=places/auc")
+    run = said("train", "--model", "kar", *given, *how, *shown, *SMALL, *work)[-1]
+    train = sources.load(Path(run)).read().train
+    read = train.profiles_read["liked"]
+    assert (read == np.diff(train.offsets) // 2).all()
+    model = runs.load(Path(run)).model
+    learned = sum(len(b.user) for b in model.batches(train, 64, torch.Generator()))
+    places = train.exposures
+    assert learned == int((places.stop - places.start >= read[places.user]).sum())
+    assert 0 < learned < len(places)
     assert json.loads((Path(said("evaluate", run, *work)[-1]) / "report.json").read_text())

@@ -20,18 +20,16 @@ Departures:
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reelm.data.batches import SequenceBatch, sequences
 from reelm.data.dataset import Dataset
-from reelm.errors import BadData
 from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.dropout import Dropout
-from reelm.models.blocks.features import profile
+from reelm.models.blocks.features import first_read, profile
 from reelm.models.blocks.within import settings_within
 from reelm.models.mamba4rec import Mamba4Rec
 from reelm.models.sasrec import SASRec
@@ -127,7 +125,9 @@ class SLIM(Retriever):
         """
         config = self.config
         fill = (config.repeat, config.weigh)
-        after = self._read(data) if config.profiles and config.after else None
+        after = None
+        if config.profiles and config.after:
+            after = first_read(data, config.profiles, "slim")
         return sequences(data, size, config.max_length, rng, config.window, fill, after)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Float[Tensor, ""]]:
@@ -148,17 +148,3 @@ class SLIM(Retriever):
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self.backbone.item_vectors()
-
-    def _read(self, data: Dataset) -> Int64[np.ndarray, "users"]:
-        """How many of each user's first interactions any profile was made from."""
-        whole = np.diff(data.offsets)
-        read = [data.profiles_read.get(name, whole) for name in self.config.profiles]
-        most = np.max(read, axis=0)
-        if (most >= whole).all():
-            raise BadData(
-                f"slim: profiles {', '.join(self.config.profiles)} may have been made from all "
-                "interactions of training, so that the answers stand in them and nothing is left "
-                "to learn from. Make them with `reelm annotate --set annotate.cut=0.5` and encode "
-                "them again."
-            )
-        return most

@@ -6,7 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from reelm import train
-from reelm.errors import ConfigError, MissingInput
+from reelm.data.tables import Features
+from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.models.kar import KARConfig
 
 BOTH = {"user_knowledge": "profile", "dim": 8, "expert_dim": 4, "expert_hidden": 8}
@@ -92,6 +93,44 @@ def test_knowledge_of_two_widths_needs_experts_of_its_own(passed_by):
     with pytest.raises(ConfigError, match="4 and 7"):
         built(split)
     assert built(split, adaptor="dedicated").score(*asked()).shape == (2, 2)
+
+
+def read_by(passed_by, read):
+    """The same people, with a profile made from the first `read` interactions of each."""
+    data, seen = passed_by.train, np.full(24, read)
+    table = data.profiles["profile"].numpy()
+    return replace(
+        passed_by, train=data.with_profiles([Features("profile", data.users, table, seen)])
+    )
+
+
+def places(split, **settings):
+    model = built(split, **settings)
+    batches = list(model.batches(split.train, 7, torch.Generator().manual_seed(0)))
+    return {
+        (user, item, int((history != 0).sum()))
+        for b in batches
+        for user, item, history in zip(b.user.tolist(), b.item.tolist(), b.history, strict=True)
+    }
+
+
+def test_no_place_is_learned_that_the_knowledge_has_seen(passed_by):
+    every = places(passed_by)
+    assert len(every) == len(passed_by.train.exposures)
+    later = places(read_by(passed_by, 2))
+    assert later == {place for place in every if place[2] >= 2}
+    assert 0 < len(later) < len(every)
+    assert places(read_by(passed_by, 2), user_knowledge="") == every, "videos have no moment"
+    assert places(read_by(passed_by, 2), after=False) == every, "the leak, for comparison"
+
+
+def test_knowledge_that_may_know_everything_is_refused(passed_by):
+    for split in (
+        read_by(passed_by, 3),
+        replace(passed_by, train=replace(passed_by.train, profiles_read={})),
+    ):
+        with pytest.raises(BadData, match=r"kar: profiles profile may .*annotate\.cut"):
+            places(split)
 
 
 def test_settings_that_cannot_be(passed_by):

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
+from reelm.errors import BadData
 from reelm.models.blocks.items import scaled, standardised
 
 
@@ -61,3 +63,22 @@ def profile(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "users ra
     """
     table = data.profile(name, needed_by)
     return scaled(table, (table != 0).any(1))
+
+
+def first_read(data: Dataset, names: Sequence[str], needed_by: str) -> Int64[np.ndarray, "users"]:
+    """How many of each user's first interactions any of these profiles was made from; all of them
+    where nobody noted it. What a model learns from must lie behind them, or the answers may stand
+    in what it is told.
+
+    Raises:
+        BadData: nothing lies behind them.
+    """
+    whole = np.diff(data.offsets)
+    most = np.max([data.profiles_read.get(name, whole) for name in names], axis=0)
+    if (most >= whole).all():
+        raise BadData(
+            f"{needed_by}: profiles {', '.join(names)} may have been made from all interactions of "
+            "training, so that the answers stand in them and nothing is left to learn from. Make "
+            "them with `reelm annotate --set annotate.cut=0.5` and encode them again."
+        )
+    return most
