@@ -60,12 +60,21 @@ PAIRED = {
     + [(m, "content") for m in ("vbpr", "freedom", "mmssl", "sasrec, content", "sasrec, both")],
     "content_world": [
         (f"{model}, {one}", f"{model}, {other}")
-        for model in ("content", "vbpr", "freedom", "mmssl")
+        for model in ("content", "vbpr", "freedom", "mmssl", "trawl")
         for one, other in (("oracle", "watched"), ("watched", "half"), ("watched", "shuffled"))
     ]
-    + [(f"{model}, watched", "lightgcn") for model in ("vbpr", "freedom", "mmssl")],
+    + [(f"{model}, watched", "lightgcn") for model in ("vbpr", "freedom", "mmssl", "trawl")]
+    + [("trawl, watched", f"trawl, watched, {arm}") for arm in ("loss alone", "dealt", "no mask")]
+    + [("trawl, watched, loss alone", "content, watched")],
 }
-LEARNED = ("mf", "lightgcn", "vbpr", "freedom", "mmssl")
+LEARNED = ("mf", "lightgcn", "vbpr", "freedom", "mmssl", "trawl")
+CONTRASTS = ("contrast_user", "contrast_item", "align")
+TRAWL = dict.fromkeys(CONTRASTS, 0.1)
+TRAWL_ARMS = {
+    "loss alone": dict.fromkeys(CONTRASTS, 0.0),
+    "dealt": TRAWL | {"dealt": True},
+    "no mask": TRAWL | {"mask": False},
+}
 CODE = files.digest(
     b"".join(f.read_bytes() for f in sorted(Path(models.__file__).parent.rglob("*.py")))
 )[:12]  # of the models that made a row
@@ -159,8 +168,12 @@ def world_arms() -> dict[str, Arm]:
         made[model] = Arm(model, {}, WORLD_TRAIN)
     for kind in ("oracle", "watched", "shuffled", "half"):
         made[f"content, {kind}"] = Arm("content", {"features": kind}, {})
-        for model in ("vbpr", "freedom", "mmssl"):
-            made[f"{model}, {kind}"] = Arm(model, {"features": (kind,)}, WORLD_TRAIN)
+        for model, more in {"vbpr": {}, "freedom": {}, "mmssl": {}, "trawl": TRAWL}.items():
+            made[f"{model}, {kind}"] = Arm(model, {"features": (kind,)} | more, WORLD_TRAIN)
+    for name, more in TRAWL_ARMS.items():
+        made[f"trawl, watched, {name}"] = Arm(
+            "trawl", {"features": ("watched",)} | more, WORLD_TRAIN
+        )
     return made
 
 

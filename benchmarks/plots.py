@@ -120,6 +120,41 @@ def _head(title: str, x: str, y: str) -> str:
     )
 
 
+def against(title: str, points: Mapping[str, Mapping[str, float]], x: str, y: str) -> str:
+    """name -> at, mean and half of an interval: a point by powers of ten of `at`, with its
+    interval; the dashed line is zero."""
+    left, right = (f(np.log10([p["at"] for p in points.values()])) for f in (np.min, np.max))
+    left, right = float(np.floor(left)), float(np.ceil(right))
+    ends = [p["mean"] + sign * p["half"] for p in points.values() for sign in (-1, 1)]
+    low, top = min(*ends, 0.0) * 1.1, max(ends) * 1.1
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def at(px: float, py: float) -> tuple[float, float]:
+        across, up = (np.log10(px) - left) / (right - left), (py - low) / (top - low)
+        return LEFT + float(across) * wide, TOP + (1 - float(up)) * high
+
+    zero = at(10**left, 0)[1]
+    parts = [_head(title, x, y)]
+    parts.append(
+        f'<path d="M{LEFT} {zero:.1f}H{LEFT + wide}" stroke="#868e96" stroke-dasharray="5 4"/>'
+    )
+    for value in _round_steps(top):
+        py = at(10**left, value)[1]
+        parts.append(f'<text x="{LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for value in 10.0 ** np.arange(left, right + 1):
+        px = at(value, 0)[0]
+        parts.append(f'<text x="{px:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{value:g}</text>')
+    for row, (name, p) in enumerate(points.items()):
+        (px, py), colour = at(p["at"], p["mean"]), COLOURS[row]
+        ends = (at(p["at"], p["mean"] + sign * p["half"])[1] for sign in (-1, 1))
+        parts.append('<path d="M{:.1f} {:.1f}V{:.1f}" stroke="{}"/>'.format(px, *ends, colour))
+        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}"/>')
+        beside, down = WIDTH - RIGHT + 16, TOP + 28 + 18 * row
+        parts.append(f'<circle cx="{beside}" cy="{down - 4}" r="4" fill="{colour}"/>')
+        parts.append(f'<text x="{beside + 12}" y="{down}">{escape(name)}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def growth() -> dict[str, Curve]:
     """MMSSL: seconds of an epoch by how many times the base an axis is, axis by axis."""
     path = study.RESULTS / "bench_graph.jsonl"

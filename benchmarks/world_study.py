@@ -169,6 +169,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict:
         "notes - title": ("+ notes by pocket", "+ title and hashtags"),
         "notes - random tower": ("+ notes by pocket", "+ frozen random vision tower"),
         "oracle - notes": ("+ true attributes (oracle)", "+ notes by pocket"),
+        "taste - ID": ("+ notes by pocket, taste", "SASRec, ID only"),
         "taste - notes": ("+ notes by pocket, taste", "+ notes by pocket"),
         "taste, placebo - taste": ("+ shuffled notes, taste (placebo)", "+ notes by pocket, taste"),
         "taste, oracle - notes": ("+ true attributes, taste (oracle)", "+ notes by pocket, taste"),
