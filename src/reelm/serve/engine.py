@@ -33,6 +33,9 @@ from reelm.serve.videos import Videos
 SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
 
+QUICK = 20_000
+"""Videos up to which scoring all of them takes no longer than all else that a page needs."""
+
 
 class EngineConfig(Rules, StandingRules):
     """Section [engine]."""
@@ -134,6 +137,13 @@ class Engine:
         self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
+
+    @property
+    def quick(self) -> bool:
+        """Whether a page takes a millisecond or two and waits for no other machine, so that handing
+        it to another thread would cost more than it is worth."""
+        small = self._shortlist is not None or len(self.videos.ids) <= QUICK
+        return small and self.ranking is None and self.store.local
 
     def _short(self) -> Shortlist | None:
         """For a large catalogue, if the model's scores can be looked for."""

@@ -136,6 +136,8 @@ class Store:
         self.address, self.folder = self._database.address, self._database.folder
         self.forgets = where == MEMORY
         """Whether all is lost at the end of the process."""
+        self.local = self.forgets or self.folder is not None
+        """Whether it is this machine's, with no server to wait for."""
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         first = self._database.connect()
         try:
