@@ -111,8 +111,12 @@ class Commits:
             self._lead(job)
         value = job.result()
         if synced:
-            self._syncs.wait()
+            self.sync()
         return value
+
+    def sync(self) -> None:
+        """Wait until all that was committed before is on the disk; see Database.sync."""
+        self._syncs.wait()
 
     def _lead(self, job: _Job[Any]) -> None:
         try:

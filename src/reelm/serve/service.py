@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -145,14 +146,20 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         items = [_item(engine.videos, shown) for shown in found.items]
         count_page(counters, engine.videos, found.items, [item.hashtags for item in items])
         told = FeedPage(feed_id=found.feed_id, items=items, next_cursor=found.next_cursor)
-        return Response(told.model_dump_json(), media_type="application/json")
+        return _answered(told)
 
-    @app.post("/v1/events", tags=["feed"])
-    def events(batch: Events) -> Recorded:
+    @app.post("/v1/events", tags=["feed"], response_model=Recorded)
+    async def events(batch: Events) -> Response:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
-        new = served.engine.store.add_events([event.stored() for event in batch.events])
+        store = served.engine.store
+        given = [event.stored() for event in batch.events]
+        if store.local:
+            new = store.add_events(given, synced=False)
+            await run_in_threadpool(store.sync)
+        else:
+            new = await run_in_threadpool(store.add_events, given)
         counters.events(event.type for event in batch.events)
-        return Recorded(stored=new, repeated=len(batch.events) - new)
+        return _answered(Recorded(stored=new, repeated=len(given) - new))
 
     @app.get("/v1/users", tags=["feed"])
     def users(n: Size = 20) -> UserIds:
@@ -229,6 +236,11 @@ def _add_operations(
     @app.get("/operator", include_in_schema=False)
     def operator() -> FileResponse:
         return FileResponse(PAGE / "operator.html")
+
+
+def _answered(told: BaseModel) -> Response:
+    """As JSON; what we made ourselves need not be checked again, as FastAPI would."""
+    return Response(told.model_dump_json(), media_type="application/json")
 
 
 def _item(videos: Videos, shown: Impression) -> FeedItem:

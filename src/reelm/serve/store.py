@@ -169,8 +169,12 @@ class Store:
         with self._locks[hash(feed_id) % LOCKS], self._database.alone(feed_id):
             yield
 
-    def add_events(self, events: Iterable[StoredEvent]) -> int:
-        """Store each event whose id is not there yet, all or none; the number of new ones."""
+    def add_events(self, events: Iterable[StoredEvent], synced: bool = True) -> int:
+        """Store each event whose id is not there yet, all or none; the number of new ones.
+
+        Args:
+            synced: wait for the disk; without it nothing is to be acknowledged before `sync`.
+        """
         now, given = time.time(), list(events)
         rows = [
             (e.event_id, e.user_id, e.video_id, e.type, e.timestamp, e.portion, e.feed_id, now,
@@ -185,7 +189,11 @@ class Store:
             _touch(db, {e.user_id for e in given}, now)
             return new
 
-        return self._commits.do(write)
+        return self._commits.do(write, synced)
+
+    def sync(self) -> None:
+        """Wait until all that was stored before is on the disk."""
+        self._commits.sync()
 
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
