@@ -21,7 +21,7 @@ from reelm.runs import Run
 from reelm.serve.exploring import Draws, within
 from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
-from reelm.serve.picks import Picker, best
+from reelm.serve.picks import Picker, best, ranked
 from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.ranking import Ranking
 from reelm.serve.reasons import Reasons
@@ -140,8 +140,7 @@ class Engine:
 
     @property
     def quick(self) -> bool:
-        """Whether a page takes a millisecond or two and waits for no other machine, so that handing
-        it to another thread would cost more than it is worth."""
+        """Whether a page takes too short a time to be worth another thread."""
         small = self._shortlist is not None or len(self.videos.ids) <= QUICK
         return small and self.ranking is None and self.store.local
 
@@ -252,8 +251,7 @@ class Engine:
         past, row = self._past(feed.user_id, known), self.videos.row
         here = [row[i.video_id] for i in shown if i.video_id in row]
         gone = np.array([*here, *self._gone(feed, past, known)], np.int64)
-        chosen = self._choose(feed, past, here, np.unique(gone), count)
-        more = self._told(chosen, past, len(shown))
+        more = self._told(self._choose(feed, past, here, np.unique(gone), count), past, len(shown))
         if not self.store.add_impressions(feed, more, known if begins else None):
             raise BadCursor(feed.feed_id, "its user was deleted meanwhile")
         return more
@@ -264,7 +262,10 @@ class Engine:
         name = self.run.folder.name if self.run.folder else self.run.name
         name += f"+{self.ranking.name}" if self.ranking else ""
         for place, one in enumerate(chosen, start):
-            why, video = self._reasons.of(one.source, one.row, past, links), self.videos.ids[one.row]
+            why, video = (
+                self._reasons.of(one.source, one.row, past, links),
+                self.videos.ids[one.row],
+            )
             told = (why.sentence, why.facts, why.because)
             out.append(Impression(place, video, one.source, one.score, *told, name, one.chance))
         return out
@@ -308,7 +309,7 @@ class Engine:
         queues = {
             "ranked": _later(lambda: self._rated(pools.model, by_model, past, here, 2 * count)),
             "model": _later(lambda: self._varied(pools.model, by_model, here, 2 * count)),
-            "new": _later(lambda: _ranked(pools.new, novelty(), count)),
+            "new": _later(lambda: ranked(pools.new, novelty(), count)),
             "fallback": _later(
                 lambda: picker.by_default(pools.fallback, past, here, 2 * count, rng)
             ),
@@ -336,10 +337,8 @@ class Engine:
         """The model's best, in an order that `rerank` says."""
         config = self.config
         if config.rerank == "none":
-            return _ranked(pool, scores, count)
-        return self._spread(
-            _ranked(pool, scores, max(count, config.rerank_candidates)), here, count
-        )
+            return ranked(pool, scores, count)
+        return self._spread(ranked(pool, scores, max(count, config.rerank_candidates)), here, count)
 
     def _rated(
         self, pool: Pool, scores: Scores, past: Past, here: Sequence[int], count: int
@@ -347,7 +346,7 @@ class Engine:
         """Of the model's best those that the second stage can rate, likeliest first."""
         if self.ranking is None:
             return []
-        rows = [row for row, _ in _ranked(pool, scores, self.config.ranker_candidates)]
+        rows = [row for row, _ in ranked(pool, scores, self.config.ranker_candidates)]
         name = self.videos.ids
         likely = self.ranking(past.user, [name[r] for r in past.rows], [name[r] for r in rows])
         order = np.argsort(-likely, kind="stable")  # NaN comes last
@@ -381,11 +380,6 @@ class Engine:
 def _later(make: Callable[[], Iterable[tuple[int, float]]]) -> Iterator[tuple[int, float]]:
     """What `make` gives, made only if anything is taken."""
     yield from make()
-
-
-def _ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
-    places = best(scores, pool.allowed, count)
-    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
 
 
 def _first(

@@ -171,6 +171,12 @@ def best(scores: Scores, allowed: Mask, count: int) -> Int[np.ndarray, "chosen"]
     return rows[np.argsort(-scores[rows], kind="stable")]
 
 
+def ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
+    """At most `count` allowed rows of a pool with their scores, best first."""
+    places = best(scores, pool.allowed, count)
+    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
+
+
 def _standard(scores: Scores, among: Mask) -> Scores:
     """Standard scores by mean and spread of the chosen rows; 0 where these do not differ."""
     values = scores[among]
