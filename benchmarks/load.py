@@ -7,10 +7,10 @@ process asks. Requests come at random times at a fixed rate, whether or not the 
 (Poisson), and a request's time counts from when it was due, so that waiting in a queue is not
 hidden. Two of three ask for a feed (a third of these for its next page), one of three sends events.
 
-Four lines come out, the first for each rate: `steady`; `killed`, where the server is ended by SIGKILL in the middle and
-started again, and every event that was acknowledged is looked for in the store; `most`, as fast as
-eight connections can ask; and `limits`, what the bare framework and one product of the table of
-vectors with a state can do on this machine.
+Four lines come out, the first for each rate: `steady`; `killed`, where the server is ended by
+SIGKILL in the middle and started again, and every event that was acknowledged is looked for in the
+store; `most`, as fast as eight connections can ask; and `limits`, what the bare framework and one
+product of the table of vectors with a state can do on this machine.
 """
 
 import argparse
@@ -325,8 +325,9 @@ def killed(folder: Path, given: argparse.Namespace) -> None:
         again = Crowd(99, given.items, port)
         asyncio.run(again.at_rate(max(given.rates), 5))
     report(
-        "load/killed", _shape(given, max(given.rates)), {}, kills=given.kills, acknowledged=len(acknowledged),
-        lost=lost(store, acknowledged), errors_afterwards=len(again.tally.errors),
+        "load/killed", _shape(given, max(given.rates)), {}, kills=given.kills,
+        acknowledged=len(acknowledged), lost=lost(store, acknowledged),
+        errors_afterwards=len(again.tally.errors),
     )  # fmt: skip
 
 
