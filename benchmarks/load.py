@@ -1,16 +1,16 @@
 """The service under load over a large catalogue: latency, lost events, memory, and its limits.
 
-    python benchmarks/load.py [--items 1000000] [--rate 300] [--seconds 300] [--work work/load]
+    python benchmarks/load.py [--items 1000000] [--rates 300] [--seconds 300] [--work work/load]
 
 A run with made-up vectors is written once and served by `reelm serve` in a process of its own; this
 process asks. Requests come at random times at a fixed rate, whether or not the service keeps up
 (Poisson), and a request's time counts from when it was due, so that waiting in a queue is not
 hidden. Two of three ask for a feed (a third of these for its next page), one of three sends events.
 
-Four lines come out: `steady`; `killed`, where the server is ended by SIGKILL in the middle and
-started again, and every event that was acknowledged is looked for in the store; `most`, as fast as
-eight connections can ask; and `limits`, what the bare framework and one product of the table of
-vectors with a state can do on this machine.
+Four lines come out, the first for each rate: `steady`; `killed`, where the server is ended by
+SIGKILL in the middle and started again, and every event that was acknowledged is looked for in the
+store; `most`, as fast as eight connections can ask; and `limits`, what the bare framework and one
+product of the table of vectors with a state can do on this machine.
 """
 
 import argparse
@@ -290,20 +290,24 @@ def lost(store: Path, ids: list[str]) -> int:
 
 
 def steady(folder: Path, given: argparse.Namespace) -> None:
-    """The rate that was asked for, for as long as was asked for."""
-    store = given.work / "serve" / "store.sqlite"
+    """Each rate that was asked for, one after the other, for as long as was asked for."""
     with served(folder, given.more) as (server, port):
         # not counted: the models that watch uploads are loaded meanwhile
         asyncio.run(Crowd(1, given.items, port).at_rate(20, given.settle))
-        crowd, memory, before = Crowd(2, given.items, port), Memory(server), server.cpu_times()
-        asyncio.run(crowd.at_rate(given.rate, given.seconds))
-        after = server.cpu_times()
-        spent = after.user + after.system - before.user - before.system
-        figures = crowd.figures(given.seconds) | memory.figures()
+        for rate in given.rates:
+            _steady(given, rate, server, port)
+
+
+def _steady(given: argparse.Namespace, rate: float, server: psutil.Process, port: int) -> None:
+    crowd, memory, before = Crowd(2, given.items, port), Memory(server), server.cpu_times()
+    asyncio.run(crowd.at_rate(rate, given.seconds))
+    after = server.cpu_times()
+    spent = after.user + after.system - before.user - before.system
     asked = len(crowd.tally.spans["feed"]) + len(crowd.tally.spans["events"])
     report(
-        "load/steady", _shape(given), figures, cpu_ms_a_request=1e3 * spent / max(1, asked),
-        lost=lost(store, crowd.tally.acknowledged),
+        "load/steady", _shape(given, rate), crowd.figures(given.seconds) | memory.figures(),
+        cpu_ms_a_request=1e3 * spent / max(1, asked),
+        lost=lost(given.work / "serve" / "store.sqlite", crowd.tally.acknowledged),
     )  # fmt: skip
 
 
@@ -315,14 +319,15 @@ def killed(folder: Path, given: argparse.Namespace) -> None:
             crowd = Crowd(10 + turn, given.items, port)
             end = threading.Timer(given.kill_after, server.kill)
             end.start()
-            asyncio.run(crowd.at_rate(given.rate, given.kill_after + 1))
+            asyncio.run(crowd.at_rate(max(given.rates), given.kill_after + 1))
             acknowledged += crowd.tally.acknowledged
     with served(folder, given.more) as (_, port):  # opens the store that was left behind
         again = Crowd(99, given.items, port)
-        asyncio.run(again.at_rate(given.rate, 5))
+        asyncio.run(again.at_rate(max(given.rates), 5))
     report(
-        "load/killed", _shape(given), {}, kills=given.kills, acknowledged=len(acknowledged),
-        lost=lost(store, acknowledged), errors_afterwards=len(again.tally.errors),
+        "load/killed", _shape(given, max(given.rates)), {}, kills=given.kills,
+        acknowledged=len(acknowledged), lost=lost(store, acknowledged),
+        errors_afterwards=len(again.tally.errors),
     )  # fmt: skip
 
 
@@ -376,8 +381,9 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _shape(given: argparse.Namespace) -> dict[str, object]:
-    return {"items": given.items, "dim": given.dim, "rate": given.rate, "seconds": given.seconds}
+def _shape(given: argparse.Namespace, rate: float | None = None) -> dict[str, object]:
+    shape = {"items": given.items, "dim": given.dim, "seconds": given.seconds}
+    return shape if rate is None else shape | {"rate": rate}
 
 
 def main() -> None:
@@ -385,7 +391,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--items", type=int, default=1_000_000)
     ask.add_argument("--dim", type=int, default=64)
-    ask.add_argument("--rate", type=float, default=300, help="requests a second")
+    ask.add_argument("--rates", type=float, nargs="+", default=[300], help="requests a second")
     ask.add_argument("--seconds", type=float, default=300)
     ask.add_argument("--settle", type=float, default=30, help="seconds before anything counts")
     ask.add_argument("--kills", type=int, default=3)

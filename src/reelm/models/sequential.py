@@ -187,16 +187,8 @@ class Sequential(Retriever):
     def asking(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch dim"]:
-        read = self._all()[0]
         history = history[:, -self.config.max_length :]
-        size = _first(history)[1].sum(1)
-        newest = read.new_zeros(len(history), self.config.dim)
-        for rows in size.argsort().split(AT_ONCE):  # of like length, so that little is padding
-            part = history[rows, -max(1, int(size[rows].max())) :]
-            first, real = _first(part)
-            states = self.states(read[_left(part, first)], real)
-            last = (real.sum(1) - 1).clamp(min=0)
-            newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
+        newest = self._newest(history)
         if self.beside is not None:
             newest = self.beside(newest, user)
         if self.taste is not None:
@@ -214,6 +206,21 @@ class Sequential(Retriever):
         """Also forgets the item vectors that were kept while the weights stood still."""
         self._forget()
         return super().train(mode)
+
+    def _newest(self, history: Int[Tensor, "batch length"]) -> Float[Tensor, "batch dim"]:
+        """The state after the newest item of each history."""
+        read = self._all()[0]
+        if len(history) == 1 and history.all():  # as a service asks: there is nothing to sort
+            return self.states(read[history], torch.ones_like(history, dtype=torch.bool))[:, -1]
+        size = _first(history)[1].sum(1)
+        newest = read.new_zeros(len(history), self.config.dim)
+        for rows in size.argsort().split(AT_ONCE):  # of like length, so that little is padding
+            part = history[rows, -max(1, int(size[rows].max())) :]
+            first, real = _first(part)
+            states = self.states(read[_left(part, first)], real)
+            last = (real.sum(1) - 1).clamp(min=0)
+            newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
+        return newest
 
     def _tilted(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
         """Scores plus what age and novelty are worth."""

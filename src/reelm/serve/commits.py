@@ -1,4 +1,7 @@
-"""Group commit: writers that wait at the same time share one transaction and one sync to disk."""
+"""Group commit: writers that wait at the same time share one transaction, and one sync to disk.
+
+Nobody writes while a transaction goes on; while the disk syncs, others may.
+"""
 
 import logging
 import threading
@@ -17,8 +20,8 @@ MOST = 256
 
 
 class _Job(Generic[T]):
-    def __init__(self, work: Callable[[Session], T], synced: bool) -> None:
-        self.work, self.synced, self.done = work, synced, False
+    def __init__(self, work: Callable[[Session], T]) -> None:
+        self.work, self.done = work, False
         self.value: T
         self.error: BaseException | None = None
 
@@ -26,6 +29,49 @@ class _Job(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class _Sync:
+    done = False
+    error: BaseException | None = None
+
+
+class Syncs:
+    """Waits for the disk: whoever finds nobody at it syncs for all who came before it began."""
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        self._sync, self._next, self._busy = sync, _Sync(), False
+        self._door = threading.Condition()
+
+    def wait(self) -> None:
+        """Until a sync that begins from now on has ended.
+
+        Raises:
+            whatever it raised, to all who waited for it.
+        """
+        with self._door:
+            mine = self._next
+            while self._busy and not mine.done:
+                self._door.wait()
+            leads = not mine.done
+            if leads:
+                self._busy, self._next = True, _Sync()
+        if leads:
+            self._lead(mine)
+        if mine.error is not None:
+            raise mine.error
+
+    def _lead(self, mine: _Sync) -> None:
+        try:
+            self._sync()
+        except BaseException as error:
+            mine.error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            with self._door:
+                mine.done, self._busy = True, False
+                self._door.notify_all()
 
 
 class Commits:
@@ -40,6 +86,7 @@ class Commits:
         self._lock = threading.RLock()
         self._waiting: list[_Job[Any]] = []
         self._door, self._led = threading.Condition(), False
+        self._syncs = Syncs(database.sync)
 
     def do(self, work: Callable[[Session], T], synced: bool = True) -> T:
         """What `work` gives, after it was committed.
@@ -53,14 +100,25 @@ class Commits:
                 was lost at the very end, so work that may be done twice is asked for again.
             whatever `work` raises; then nothing of it is kept.
         """
-        job = _Job(work, synced)
+        job = _Job(work)
         with self._door:
             self._waiting.append(job)
             while self._led and not job.done:
                 self._door.wait()
-            if job.done:
-                return job.result()
-            self._led = True
+            leads = not job.done
+            self._led |= leads
+        if leads:
+            self._lead(job)
+        value = job.result()
+        if synced:
+            self.sync()
+        return value
+
+    def sync(self) -> None:
+        """Wait until all that was committed before is on the disk; see Database.sync."""
+        self._syncs.wait()
+
+    def _lead(self, job: _Job[Any]) -> None:
         try:
             with self._lock:
                 while not job.done:
@@ -69,7 +127,6 @@ class Commits:
             with self._door:
                 self._led = False
                 self._door.notify_all()
-        return job.result()
 
     @contextmanager
     def waiting(self) -> Iterator[Session]:
@@ -81,9 +138,9 @@ class Commits:
         with self._door:
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         try:
-            self._begin(any(job.synced for job in jobs))
+            self._begin()
             for job in jobs:
-                self._one(job)
+                self._one(job, len(jobs) > 1)
             self._db.run("COMMIT")
         except BaseException as error:
             for job in jobs:
@@ -96,11 +153,11 @@ class Commits:
             for job in jobs:
                 job.done = True
 
-    def _begin(self, synced: bool) -> None:
+    def _begin(self) -> None:
         """Begin a transaction, on a new session if this one is lost: nothing was said on it yet."""
         if not self._db.lost:
             try:
-                self._db.begin(synced)
+                self._db.begin()
                 return
             except Unavailable:
                 if not self._db.lost:
@@ -108,9 +165,12 @@ class Commits:
         self._db.close()
         self._db = self._database.connect()
         log.warning("store %s: the connection was lost, another is open", self._database.address)
-        self._db.begin(synced)
+        self._db.begin()
 
-    def _one(self, job: _Job[Any]) -> None:
+    def _one(self, job: _Job[Any], among_others: bool) -> None:
+        if not among_others:  # what it raises ends the transaction, which is its own
+            job.value = job.work(self._db)
+            return
         self._db.run("SAVEPOINT job")
         try:
             job.value = job.work(self._db)

@@ -62,10 +62,9 @@ class Session:
             return 0
         return self._done(lambda db, said: _many(db, said, rows), statement)
 
-    def begin(self, synced: bool = True) -> None:
+    def begin(self) -> None:
         """Begin a transaction that is the only writing one; see Database.begin."""
-        for statement in self._of.begin[synced]:
-            self.run(statement)
+        self.run(self._of.begin)
 
     def close(self) -> None:
         """Give the connection back; a second time changes nothing."""
@@ -101,10 +100,9 @@ class Database(ABC):
     """Where its files lie, if it is files."""
     readers: int
     """Sessions that may read beside the one that writes; 0 where that one must do both."""
-    begin: tuple[tuple[str, ...], tuple[str, ...]]
-    """Statements that begin a transaction that is the only writing one. What those of the first
-    kind commit outlives the process; what those of the second commit, and all before it, is synced
-    and outlives the machine."""
+    begin: str
+    """Begins a transaction that is the only writing one. What it commits outlives the process, and
+    after `sync` the machine."""
     errors: tuple[type[Exception], ...]
     """Of the driver; those that `problem` has no words for are bugs."""
     shut = False
@@ -139,6 +137,14 @@ class Database(ABC):
     @abstractmethod
     def problem(self, error: Exception, raw: Any) -> ReelmError | None:
         """An error of the driver in our words; None for a bug."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Wait until all that was committed is on the disk; others may write meanwhile.
+
+        Raises:
+            Unavailable: the disk does not take it.
+        """
 
     @abstractmethod
     def alone(self, name: str) -> AbstractContextManager[None]:

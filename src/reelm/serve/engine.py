@@ -6,8 +6,9 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,17 +21,20 @@ from reelm.runs import Run
 from reelm.serve.exploring import Draws, within
 from reelm.serve.notes import Notes
 from reelm.serve.past import Log, Past, PastRules, read_past
-from reelm.serve.picks import Picker, best
+from reelm.serve.picks import Picker, best, ranked
 from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.ranking import Ranking
 from reelm.serve.reasons import Reasons
 from reelm.serve.rules import Expiry, Rules
 from reelm.serve.standing import StandingRules, standing
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
 from reelm.serve.videos import Videos
 
 SPARE = 50
 """How many more similar videos are asked for than wanted, as some cannot be shown."""
+
+QUICK = 20_000
+"""Videos up to which scoring all of them takes no longer than all else that a page needs."""
 
 
 class EngineConfig(Rules, StandingRules):
@@ -134,6 +138,12 @@ class Engine:
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
 
+    @property
+    def quick(self) -> bool:
+        """Whether a page takes too short a time to be worth another thread."""
+        small = self._shortlist is not None or len(self.videos.ids) <= QUICK
+        return small and self.ranking is None and self.store.local
+
     def _short(self) -> Shortlist | None:
         """For a large catalogue, if the model's scores can be looked for."""
         large = len(self.videos.ids) >= self.config.ann_from
@@ -154,27 +164,31 @@ class Engine:
         Raises:
             BadCursor: the cursor is not one of this user's.
         """
-        feed, start = self._resume(user, cursor) if cursor else (self._begin(user, again), 0)
-        with self.store.alone(feed.feed_id):
-            shown = self.store.impressions(feed.feed_id)
-            if start > len(shown):
-                raise BadCursor(cursor or "", "it is ahead of its feed")
-            missing = start + n - len(shown)
-            if missing > 0:
-                more = self._extend(feed, shown, missing)
-                if not self.store.add_impressions(feed, more):
-                    raise BadCursor(cursor or feed.feed_id, "its user was deleted meanwhile")
-                shown += more
+        if not cursor:
+            feed, start = Feed(secrets.token_urlsafe(9), user, again), 0
+            shown = self._extend(feed, [], n, begins=True)
+        else:
+            feed, start = self._resume(user, cursor)
+            with self.store.alone(feed.feed_id):
+                shown = self.store.impressions(feed.feed_id)
+                if start > len(shown):
+                    raise BadCursor(cursor, "it is ahead of its feed")
+                missing = start + n - len(shown)
+                if missing > 0:
+                    shown += self._extend(feed, shown, missing)
         items = tuple(shown[start : start + n])
         following = f"{feed.feed_id}.{start + n}" if len(items) == n else None
         return Page(feed.feed_id, items, following)
 
     def past(self, user: str) -> Past:
         """What the run and the store know of a user; empty for a stranger."""
-        trained, events = self.run.history(user), self.store.events(user)
-        if trained and self.store.forgotten(user):
+        return self._past(user, self.store.known(user))
+
+    def _past(self, user: str, known: Known) -> Past:
+        trained = self.run.history(user)
+        if trained and known.deleted_at is not None:
             trained = []  # a deleted user is a stranger, whatever the run still holds
-        events = [self._about_whom(event) for event in events]
+        events = [self._about_whom(event) for event in known.events]
         return read_past(user, trained, events, self.videos.row, self._rules)
 
     def _about_whom(self, event: StoredEvent) -> StoredEvent:
@@ -216,11 +230,6 @@ class Engine:
     def _shows(self, video: str) -> bool:
         return bool(self.videos.usable[self.videos.row[video]])
 
-    def _begin(self, user: str, again: bool) -> Feed:
-        feed = Feed(secrets.token_urlsafe(9), user, again)
-        self.store.add_feed(feed)
-        return feed
-
     def _resume(self, user: str, cursor: str) -> tuple[Feed, int]:
         feed_id, _, start = cursor.rpartition(".")
         if not (feed_id and start.isascii() and start.isdigit() and len(start) < 10):
@@ -230,36 +239,54 @@ class Engine:
             raise BadCursor(cursor, f"no feed of user {user!r} has it")
         return feed, int(start)
 
-    def _extend(self, feed: Feed, shown: Sequence[Impression], count: int) -> list[Impression]:
-        """Choose the next places of a feed from the newest past of its user."""
-        past, row = self.past(feed.user_id), self.videos.row
+    def _extend(
+        self, feed: Feed, shown: Sequence[Impression], count: int, begins: bool = False
+    ) -> list[Impression]:
+        """Choose the next places of a feed from the newest past of its user, and keep them.
+
+        Raises:
+            BadCursor: the user was deleted meanwhile.
+        """
+        known = self.store.known(feed.user_id)
+        past, row = self._past(feed.user_id, known), self.videos.row
         here = [row[i.video_id] for i in shown if i.video_id in row]
-        chosen = self._choose(feed, past, here, count)
-        out = []
+        gone = np.array([*here, *self._gone(feed, past, known)], np.int64)
+        more = self._told(self._choose(feed, past, here, np.unique(gone), count), past, len(shown))
+        if not self.store.add_impressions(feed, more, known if begins else None):
+            raise BadCursor(feed.feed_id, "its user was deleted meanwhile")
+        return more
+
+    def _told(self, chosen: Sequence[Pick], past: Past, start: int) -> list[Impression]:
+        """What was chosen, with reasons, as places from `start` on."""
+        links, out = self.videos.facets.links(past.rows), []
         name = self.run.folder.name if self.run.folder else self.run.name
         name += f"+{self.ranking.name}" if self.ranking else ""
-        for place, one in enumerate(chosen, start=len(shown)):
-            why, video = self._reasons.of(one.source, one.row, past), self.videos.ids[one.row]
+        for place, one in enumerate(chosen, start):
+            why, video = (
+                self._reasons.of(one.source, one.row, past, links),
+                self.videos.ids[one.row],
+            )
             told = (why.sentence, why.facts, why.because)
             out.append(Impression(place, video, one.source, one.score, *told, name, one.chance))
         return out
 
-    def _gone(self, feed: Feed, past: Past, here: Sequence[int]) -> Rows:
-        """Rows that this feed must not show."""
-        gone = list(here)
-        gone += past.blocked
+    def _gone(self, feed: Feed, past: Past, known: Known) -> list[int]:
+        """Rows that this feed must not show, whatever it showed already."""
+        gone = list(past.blocked)
         gone += self._expiry.rows(time.time()).tolist()
         gone += self.videos.by(past.blocked_creators)
         if not feed.again:
-            gone += [self.videos.row.get(video, 0) for video in self.store.seen(feed.user_id)]
+            gone += [self.videos.row.get(video, 0) for video in known.seen]
             gone += past.touched
-            if self._log and not self.store.forgotten(feed.user_id):
+            if self._log and known.deleted_at is None:
                 gone += self._log.touched(feed.user_id).tolist()
-        return np.array(gone, np.int64)
+        return gone
 
-    def _choose(self, feed: Feed, past: Past, here: list[int], count: int) -> list[Pick]:
-        """`count` places, or as many as there are videos."""
-        rng, gone = _chance(feed.feed_id, len(here)), self._gone(feed, past, here)
+    def _choose(
+        self, feed: Feed, past: Past, here: list[int], gone: Rows, count: int
+    ) -> list[Pick]:
+        """`count` places, or as many as there are videos; none that is `gone`, ascending."""
+        rng = _chance(feed.feed_id, len(here))
         if self._shortlist is None:
             return self._filled(self._everything.pools(past, gone), past, here, count, rng)
         pools = self._shortlist.pools(past, gone, 2 * count)
@@ -267,7 +294,7 @@ class Engine:
         if len(out) == count:
             return out
         chosen = [one.row for one in out]
-        here, gone = here + chosen, np.concatenate([gone, np.array(chosen, np.int64)])
+        here, gone = here + chosen, np.union1d(gone, np.array(chosen, np.int64))
         pools = self._everything.pools(past, gone)
         return out + self._filled(pools, past, here, count - len(out), rng)
 
@@ -275,15 +302,14 @@ class Engine:
         self, pools: Pools, past: Past, here: list[int], count: int, rng: np.random.Generator
     ) -> list[Pick]:
         """The next places of a feed that showed `here`, chosen from these pools."""
-        picker = self._picker
+        picker, drawn = self._picker, self.config.explore is not None
         by_model = picker.by_model(pools.model, past)
-        drawn = self.config.explore is not None
-        novelty = picker.by_novelty(pools.new, past, None if drawn else rng)
-        draws = self._draws(pools.new, novelty, rng) if drawn else None
+        novelty = cache(lambda: picker.by_novelty(pools.new, past, None if drawn else rng))
+        draws = self._draws(pools.new, novelty(), rng) if drawn else None
         queues = {
             "ranked": _later(lambda: self._rated(pools.model, by_model, past, here, 2 * count)),
             "model": _later(lambda: self._varied(pools.model, by_model, here, 2 * count)),
-            "new": _later(lambda: _ranked(pools.new, novelty, count)),
+            "new": _later(lambda: ranked(pools.new, novelty(), count)),
             "fallback": _later(
                 lambda: picker.by_default(pools.fallback, past, here, 2 * count, rng)
             ),
@@ -311,10 +337,8 @@ class Engine:
         """The model's best, in an order that `rerank` says."""
         config = self.config
         if config.rerank == "none":
-            return _ranked(pool, scores, count)
-        return self._spread(
-            _ranked(pool, scores, max(count, config.rerank_candidates)), here, count
-        )
+            return ranked(pool, scores, count)
+        return self._spread(ranked(pool, scores, max(count, config.rerank_candidates)), here, count)
 
     def _rated(
         self, pool: Pool, scores: Scores, past: Past, here: Sequence[int], count: int
@@ -322,7 +346,7 @@ class Engine:
         """Of the model's best those that the second stage can rate, likeliest first."""
         if self.ranking is None:
             return []
-        rows = [row for row, _ in _ranked(pool, scores, self.config.ranker_candidates)]
+        rows = [row for row, _ in ranked(pool, scores, self.config.ranker_candidates)]
         name = self.videos.ids
         likely = self.ranking(past.user, [name[r] for r in past.rows], [name[r] for r in rows])
         order = np.argsort(-likely, kind="stable")  # NaN comes last
@@ -353,14 +377,9 @@ class Engine:
         return int((place + 1) * share + 0.5) > int(place * share + 0.5)
 
 
-def _later(make: Callable[[], list[tuple[int, float]]]) -> Iterator[tuple[int, float]]:
+def _later(make: Callable[[], Iterable[tuple[int, float]]]) -> Iterator[tuple[int, float]]:
     """What `make` gives, made only if anything is taken."""
     yield from make()
-
-
-def _ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
-    places = best(scores, pool.allowed, count)
-    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
 
 
 def _first(

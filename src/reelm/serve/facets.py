@@ -4,6 +4,7 @@ A facet is a small fact such as subject = cat, colour + subject = red cat, hasht
 creator = mia. Facets come from notes (the values a model gave), hashtags and creators.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -135,13 +136,8 @@ class Facets:
         """`taste` of some facets only."""
         held = self._held(np.array(rows, np.int64))[1]
         found = np.bincount(held, minlength=len(self.names))[among]
-        return self._surprise(found, among, len(rows))
-
-    def _surprise(
-        self, found: Int[np.ndarray, "facets"], facets: Int[np.ndarray, "facets"], rows: int
-    ) -> Float[np.ndarray, "facets"]:
-        expected = np.maximum(self.share[facets], 1e-9)
-        return np.log((found + SMOOTHING * expected) / ((rows + SMOOTHING) * expected))
+        expected = np.maximum(self.share[among], 1e-9)
+        return np.log((found + SMOOTHING * expected) / ((len(rows) + SMOOTHING) * expected))
 
     def score(self, taste: Float[np.ndarray, "facets"]) -> Float[np.ndarray, "rows"]:
         """Sum of the tastes for what each row holds; 0 for a row without facets."""
@@ -176,34 +172,43 @@ class Facets:
         shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         return place, self.facet[np.arange(len(place)) + shift]
 
-    def shared(self, row: int, past: Sequence[int]) -> tuple[Facet, list[int]] | None:
-        """The facet that best links a row to a user's past, with the past rows that hold it.
+    def links(self, past: Sequence[int]) -> "Links":
+        """What links rows to one user's past."""
+        return Links(self, past)
+
+
+class Links:
+    """Which rows of one user's past hold which facet; made once for all places of a page."""
+
+    def __init__(self, facets: Facets, past: Sequence[int]) -> None:
+        self._facets, self._past = facets, dict.fromkeys(past)
+        rows = list(self._past)
+        place, held = facets._held(np.array(rows, np.int64))
+        self._holders: dict[int, list[int]] = {}
+        for at, facet in zip(place.tolist(), held.tolist(), strict=True):
+            self._holders.setdefault(facet, []).append(rows[at])
+
+    def best(self, row: int) -> tuple[Facet, list[int]] | None:
+        """The facet that best links a row to the past, with the past rows that hold it.
 
         The best one is held by many of the past, and by more of them than by chance; a hashtag
         that everybody uses links nothing. None if nothing does.
         """
-        others = [other for other in dict.fromkeys(past) if other != row]
-        own = self.of(row)
-        if not len(own):
-            return None
-        place, held = self._held(np.array(others, np.int64))
-        links: dict[int, list[int]] = {facet: [] for facet in own.tolist()}
-        both = np.isin(held, own)
-        for at, facet in zip(place[both].tolist(), held[both].tolist(), strict=True):
-            links[facet].append(others[at])
-        found = np.array([len(links[facet]) for facet in own.tolist()], np.int64)
-        taste = self._surprise(found, own, len(others)).tolist()
-        strength = {
-            f: len(links[f]) * t * self._weight(f) for f, t in zip(links, taste, strict=True)
-        }
-        best = max(strength, key=lambda f: (strength[f], -f), default=None)
-        if best is None or strength[best] <= 0:
-            return None
-        return self.names[best], links[best]
+        most, best = 0.0, None
+        others = len(self._past) - (row in self._past)
+        for facet in sorted(self._facets.of(row).tolist()):
+            found = [other for other in self._holders.get(facet, ()) if other != row]
+            strength = len(found) * self._telling(facet, len(found), others) if found else 0.0
+            if strength > most:
+                most, best = strength, (self._facets.names[facet], found)
+        return best
 
-    def _weight(self, facet: int) -> float:
-        fields = self.names[facet].fields
-        return TELLING.get(fields[0], 1.0) if len(fields) == 1 else PAIR_TELLING
+    def _telling(self, facet: int, found: int, rows: int) -> float:
+        """How much more often than by chance, and how good a reason that makes."""
+        fields = self._facets.names[facet].fields
+        weight = TELLING.get(fields[0], 1.0) if len(fields) == 1 else PAIR_TELLING
+        expected = max(float(self._facets.share[facet]), 1e-9)
+        return weight * math.log((found + SMOOTHING * expected) / ((rows + SMOOTHING) * expected))
 
 
 def facets_of(answer: Mapping[str, object]) -> list[Facet]:

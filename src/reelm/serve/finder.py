@@ -80,16 +80,17 @@ class Finder:
     def best(self, query: Float[np.ndarray, "dim"], count: int, gone: Rows) -> tuple[Rows, Scores]:
         """At most `count` rows, none of them in `gone`, best first, and their scores.
 
-        Where `gone` is so long that the index could miss what is left, all are compared.
+        `gone` is ascending. Where it is so long that the index could miss what is left, all are
+        compared.
         """
         wanted = max(WIDTH, 2 * count) + len(gone)
         rows = self._rows
         if self._index is not None and 4 * wanted < self._index.size:
             found = self._searched(query, wanted)
-            left = found[~np.isin(found, gone)]
+            left = without(found, gone)
             if len(left) >= count:
                 return _first(left, self.score(query, left), count)
-        left = rows[~np.isin(rows, gone)]
+        left = without(rows, gone)
         return _first(left, self._scan(query, left), count)
 
     def _scan(self, query: Float[np.ndarray, "dim"], rows: Rows) -> Scores:
@@ -114,6 +115,14 @@ class Finder:
         table = np.zeros((len(self._rows), -(-(dim + 1) // 8) * 8), np.float32)
         table[:, :dim], table[:, dim] = self._vectors[self._rows], self._bias[self._rows]
         return table
+
+
+def without(rows: Rows, gone: Rows) -> Rows:
+    """Those of `rows` that are not in `gone`, which is ascending."""
+    if not len(gone):
+        return rows
+    place = np.minimum(np.searchsorted(gone, rows), len(gone) - 1)
+    return rows[gone[place] != rows]
 
 
 def _moments(

@@ -64,7 +64,8 @@ def add_gorse(app: FastAPI, served: Served, counters: Counters) -> None:
         """Ids of the next videos; a new feed each time, without what earlier ones have shown."""
         engine = served.of(user)
         page = engine.feed(user, n)
-        count_page(counters, engine.videos, page.items)
+        tags = [engine.videos.hashtags(item.video_id) for item in page.items]
+        count_page(counters, engine.videos, page.items, tags)
         return [item.video_id for item in page.items]
 
     @app.post("/api/feedback", tags=["gorse"])

@@ -117,7 +117,7 @@ def quantile(parts: Iterable[Latency], share: float) -> float | None:
 def topics_of(answer: Mapping[str, object], hashtags: Sequence[str]) -> list[str]:
     """What a video is about, in a word or a few: what its notes call its topic or subject, or
     where they do not, its first hashtags."""
-    for name in ("topics", "topic", "category", "subject"):
+    for name in ("topics", "topic", "category", "subject") if answer else ():
         value = answer.get(name)
         told = value if isinstance(value, list) else [value]
         words = [one.strip().lower() for one in told if isinstance(one, str)]

@@ -187,11 +187,15 @@ class Kept(Generic[T]):
             return self._value
 
 
-def count_page(counters: Counters, videos: Videos, shown: Sequence[Impression]) -> None:
-    """Count what a page of a feed shows."""
+def count_page(
+    counters: Counters, videos: Videos, shown: Sequence[Impression], hashtags: Sequence[list[str]]
+) -> None:
+    """Count what a page of a feed shows; `hashtags` are those of each video."""
     names = [one.video_id for one in shown]
     cold = sum(not videos.counts[videos.row[name]] for name in names if name in videos.row)
-    topics = [t for n in names for t in topics_of(videos.answers(n), videos.hashtags(n))]
+    answers = (videos.notes.answers.get(name, {}) for name in names)
+    told = zip(answers, hashtags, strict=True)
+    topics = [topic for answer, tags in told for topic in topics_of(answer, tags)]
     counters.shown([one.source for one in shown], cold, topics)
 
 

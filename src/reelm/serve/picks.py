@@ -1,6 +1,6 @@
 """Three ways to choose videos: by the model, among the new ones, and without knowing the user."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -76,6 +76,8 @@ class Picker:
         broken by chance, if there is any.
         """
         unseen, scores = pool.of(self.unseen), pool.scores
+        if not unseen.any():
+            return np.full(len(scores), -np.inf)
         taste = _standard(self._videos.facets.liking(past.rows, pool.rows), unseen)
         if self.reads_content:
             read = _standard(scores, unseen & np.isfinite(scores))
@@ -89,13 +91,13 @@ class Picker:
 
     def by_default(
         self, pool: Pool, past: Past, shown: Sequence[int], count: int, rng: np.random.Generator
-    ) -> list[tuple[int, float]]:
+    ) -> Iterator[tuple[int, float]]:
         """Popular and fresh videos, each unlike those just before it; any user, also a stranger.
 
         Args:
             shown: rows already in this feed, in order.
 
-        Returns:
+        Yields:
             at most `count` rows with their scores (popularity, freshness and taste, about 0..2),
             in the order to show them.
         """
@@ -136,21 +138,22 @@ class Picker:
     def _spread(
         self, pool: Int[np.ndarray, "pool"], base: Float[np.ndarray, "pool"],
         before: Sequence[int], count: int,
-    ) -> list[tuple[int, float]]:  # fmt: skip
+    ) -> Iterator[tuple[int, float]]:  # fmt: skip
         """Choose one by one; each shared facet with the last few lowers a row's chances."""
         rows = np.concatenate([pool, np.array(before, np.int64)])
         both = self._videos.facets.dense(rows).astype(np.float32)
         held = both[: len(pool)]  # as numbers: counting what is shared is then one product
-        size = np.maximum(1, held.sum(1))
-        near = [held @ one / size for one in both[len(pool) :]]
-        left, chosen = base.copy(), []
+        weight = self._rules.diversity / np.maximum(1, held.sum(1))
+        near = [held @ one for one in both[len(pool) :]]
+        left, alike = base.copy(), sum(near, np.zeros(len(pool), np.float32))
         for _ in range(min(count, len(pool))):
-            alike = sum(near[-MEMORY:]) if near else 0.0
-            place = int(np.argmax(left - self._rules.diversity * alike))
-            chosen.append((int(pool[place]), float(base[place])))
+            place = int(np.argmax(left - weight * alike))
+            yield int(pool[place]), float(base[place])
             left[place] = -np.inf
-            near.append(held @ held[place] / size)
-        return chosen
+            near.append(held @ held[place])
+            alike += near[-1]
+            if len(near) > MEMORY:
+                alike -= near[-1 - MEMORY]  # whole numbers: what is left is exact
 
 
 def _reads_content(model: Retriever | Ranker) -> bool:
@@ -166,6 +169,12 @@ def best(scores: Scores, allowed: Mask, count: int) -> Int[np.ndarray, "chosen"]
         rows = rows[np.argpartition(-scores[rows], count - 1)[:count]]
         rows.sort()
     return rows[np.argsort(-scores[rows], kind="stable")]
+
+
+def ranked(pool: Pool, scores: Scores, count: int) -> list[tuple[int, float]]:
+    """At most `count` allowed rows of a pool with their scores, best first."""
+    places = best(scores, pool.allowed, count)
+    return list(zip(pool.row(places).tolist(), scores[places].tolist(), strict=True))
 
 
 def _standard(scores: Scores, among: Mask) -> Scores:

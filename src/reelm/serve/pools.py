@@ -1,14 +1,16 @@
 """Which rows a request looks at: all of a small catalogue, a shortlist of a large one."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
 from reelm.runs import Run
-from reelm.serve.finder import Finder
+from reelm.serve.finder import Finder, without
 from reelm.serve.past import Past
 from reelm.serve.videos import Videos
 
@@ -49,15 +51,21 @@ class Pool:
         return places if self.rows is None else self.rows[places]
 
 
-@dataclass(frozen=True)
 class Pools:
-    """One pool for each way to choose."""
+    """One pool for each way to choose; most pages need not look at all of them."""
 
-    model: Pool
-    new: Pool
-    fallback: Pool
-    whole: bool
-    """Whether they hold all there is."""
+    def __init__(self, model: Pool, new: Callable[[], Pool], fallback: Callable[[], Pool]) -> None:
+        self.model, self._new, self._fallback = model, new, fallback
+
+    @cached_property
+    def new(self) -> Pool:
+        """Where videos that training never saw are chosen from."""
+        return self._new()
+
+    @cached_property
+    def fallback(self) -> Pool:
+        """Where it is chosen from without the model."""
+        return self._fallback()
 
 
 def can_read(run: Run, past: Past) -> bool:
@@ -74,13 +82,13 @@ class Everything:
         self._may = videos.usable & (reads_content | (videos.counts > 0))
 
     def pools(self, past: Past, gone: Rows) -> Pools:
-        """The same pool for all ways to choose, without the rows that are `gone`."""
+        """The same pool for all ways to choose, without the rows that are `gone`, ascending."""
         allowed = self._videos.usable.copy()
         allowed[gone] = False
         scores = self._scores(past)
         known = scores[self._may & np.isfinite(scores)]
         pool = Pool(None, scores, allowed, float(known.std()) if len(known) else 0.0)
-        return Pools(pool, pool, pool, whole=True)
+        return Pools(pool, lambda: pool, lambda: pool)
 
     def _scores(self, past: Past) -> Scores:
         """The model's score of each row; -inf where it says nothing.
@@ -134,22 +142,29 @@ class Shortlist:
         )
 
     def pools(self, past: Past, gone: Rows, count: int) -> Pools:
-        """Three pools, the model's with at least `count` rows where there are as many."""
+        """Three pools, the model's with at least `count` rows where there are as many.
+
+        `gone` is ascending.
+        """
         query = self._query(past)
         followed = np.array(self._videos.by(past.followed), np.int64)
         followed = _highest(self._videos.uploaded, followed, FOLLOWED)
         found = np.zeros(0, np.int64)
         if query is not None:
             found = _union(self._finder.best(query, count, gone)[0], followed, self._popular)
-        new = [self._newest, self._drawn(past), followed]
-        if query is not None and self._fitting is not None:
-            new.append(self._fitting.best(query, FITTING, gone)[0])
-        default = _union(self._default, followed) if len(followed) else self._default
-        content = query if self._fitting is not None else None
-        return Pools(
-            self._pool(found, query, gone, self._finder), self._pool(_union(*new), content, gone),
-            self._pool(default, None, gone), whole=False,
-        )  # fmt: skip
+
+        def new() -> Pool:
+            rows = [self._newest, self._drawn(past), followed]
+            if query is None or self._fitting is None:
+                return self._pool(_union(*rows), None, gone)
+            rows.append(self._fitting.best(query, FITTING, gone)[0])
+            return self._pool(_union(*rows), query, gone)
+
+        def fallback() -> Pool:
+            rows = _union(self._default, followed) if len(followed) else self._default
+            return self._pool(rows, None, gone)
+
+        return Pools(self._pool(found, query, gone, self._finder), new, fallback)
 
     def _query(self, past: Past) -> Float[np.ndarray, "dim"] | None:
         rows = [row for row in past.rows if row < self._videos.trained]
@@ -172,7 +187,7 @@ class Shortlist:
         whole: Finder | None = None,
     ) -> Pool:  # fmt: skip
         """A pool of these rows; `whole` finds all that the model may choose."""
-        rows = rows[~np.isin(rows, gone)]
+        rows = without(rows, gone)
         scores = np.full(len(rows), -np.inf)
         if query is not None:
             known = self._known[rows]

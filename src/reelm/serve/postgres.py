@@ -49,8 +49,7 @@ class Postgres(Database):
     """One database of a server. Writing transactions of all services take turns, as in SQLite."""
 
     readers = 4
-    _begin = (f"BEGIN; SELECT pg_advisory_xact_lock({WRITER})",)
-    begin = (_begin, _begin)  # what is not synced ends with the server, maybe before this process
+    begin = f"BEGIN; SELECT pg_advisory_xact_lock({WRITER})"
 
     def __init__(self, url: str) -> None:
         """
@@ -127,6 +126,9 @@ class Postgres(Database):
         if standby or state is None or state.startswith(("08", "57P", "25P03")):
             raw.close()  # the server is going, though the driver may not have seen it yet
         return Unavailable(self.address, error)
+
+    def sync(self) -> None:
+        """Nothing to do: a commit waits for it, as the server may end before this process."""
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

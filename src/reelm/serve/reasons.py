@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reelm.serve.facets import Links
 from reelm.serve.past import Past
 from reelm.serve.videos import Videos
 
@@ -30,12 +31,16 @@ class Reasons:
         self._verb = next((VERBS[kind] for kind in VERBS if kind in kinds), "chose")
         self._noun = "clip" if videos.has_files else "video"
 
-    def of(self, source: str, row: int, past: Past) -> Reason:
-        """The reason for a row that came from "ranked", "model", "new" or "fallback"."""
+    def of(self, source: str, row: int, past: Past, links: Links) -> Reason:
+        """The reason for a row that came from "ranked", "model", "new" or "fallback".
+
+        Args:
+            links: those of the past's rows.
+        """
         if source == "fallback":
             return Reason(self._popular(row))
         opening = "New here, and you" if source == "new" else "Because you"
-        link = self._videos.facets.shared(row, past.rows)
+        link = links.best(row)
         if link is None:
             return Reason(self._unlinked(source, past))
         facet, rows = link

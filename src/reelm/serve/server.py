@@ -1,9 +1,11 @@
 """From folders to a listening service: open an engine, serve it until told to stop."""
 
+import gc
 import ipaddress
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 5
 """How long a stopping service waits for answers on their way."""
+SWITCH_S = 0.0005
+"""How long a thread may keep Python's interpreter while another waits for it. Python's own 5 ms
+would let a request, which takes one or two, wait for a model that is being loaded."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,8 @@ def serve(
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
     with listening(host, port, access.keys) as listener:
         announce(address_of(listener))
+        gc.freeze()  # millions of ids and tables that stay: no use going through them again
+        sys.setswitchinterval(SWITCH_S)
         try:
             with _changing_on_hangup(served):
                 _server(served, access, host).run(sockets=[listener])

@@ -11,6 +11,8 @@ from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathValue
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -22,6 +24,7 @@ from reelm.runs import Run
 from reelm.serve.correcting import add_corrections
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
+from reelm.serve.facets import tags_of
 from reelm.serve.gate import Gate, ServiceConfig
 from reelm.serve.gorse import add_gorse
 from reelm.serve.keys import Keys
@@ -52,6 +55,9 @@ HANDS = 8
 """Requests that are worked on at once. More would not be quicker, since one thread of Python runs
 at a time: they would wait for each other in the middle of their work instead of before it."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+ITEM = ("title", "hashtags", "creator", "duration_s")
+"""Catalogue columns that a feed tells."""
 
 UserId = Annotated[Id, PathValue()]
 Size = Annotated[int, Query(ge=1, le=100)]
@@ -122,24 +128,38 @@ def description() -> dict[str, Any]:
 
 
 def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
-    @app.get("/v1/feed/{user:path}", tags=["feed"])
-    def feed(user: UserId, n: Size = 10, cursor: Cursor = None, again: bool = False) -> FeedPage:
+    @app.get("/v1/feed/{user:path}", tags=["feed"], response_model=FeedPage)
+    async def feed(
+        user: UserId, n: Size = 10, cursor: Cursor = None, again: bool = False
+    ) -> Response:
         """The next videos for any user, known or not. Without a cursor a new feed begins.
 
         Within a feed no video comes twice. With `again`, videos of earlier feeds may come back.
         """
         engine = served.of(user)
-        page = engine.feed(user, n, cursor, again)
-        count_page(counters, engine.videos, page.items)
-        items = [_item(engine.videos, shown) for shown in page.items]
-        return FeedPage(feed_id=page.feed_id, items=items, next_cursor=page.next_cursor)
+        if engine.quick:
+            return page(engine, user, n, cursor, again)
+        return await run_in_threadpool(page, engine, user, n, cursor, again)
 
-    @app.post("/v1/events", tags=["feed"])
-    def events(batch: Events) -> Recorded:
+    def page(engine: Engine, user: str, n: int, cursor: str | None, again: bool) -> Response:
+        found = engine.feed(user, n, cursor, again)
+        items = [_item(engine.videos, shown) for shown in found.items]
+        count_page(counters, engine.videos, found.items, [item.hashtags for item in items])
+        told = FeedPage(feed_id=found.feed_id, items=items, next_cursor=found.next_cursor)
+        return _answered(told)
+
+    @app.post("/v1/events", tags=["feed"], response_model=Recorded)
+    async def events(batch: Events) -> Response:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
-        new = served.engine.store.add_events([event.stored() for event in batch.events])
+        store = served.engine.store
+        given = [event.stored() for event in batch.events]
+        if store.local:
+            new = store.add_events(given, synced=False)
+            await run_in_threadpool(store.sync)
+        else:
+            new = await run_in_threadpool(store.add_events, given)
         counters.events(event.type for event in batch.events)
-        return Recorded(stored=new, repeated=len(batch.events) - new)
+        return _answered(Recorded(stored=new, repeated=len(given) - new))
 
     @app.get("/v1/users", tags=["feed"])
     def users(n: Size = 20) -> UserIds:
@@ -218,8 +238,14 @@ def _add_operations(
         return FileResponse(PAGE / "operator.html")
 
 
+def _answered(told: BaseModel) -> Response:
+    """As JSON; what we made ourselves need not be checked again, as FastAPI would."""
+    return Response(told.model_dump_json(), media_type="application/json")
+
+
 def _item(videos: Videos, shown: Impression) -> FeedItem:
     video = shown.video_id
+    facts = videos.facts(video, ITEM)
     return FeedItem(
         item_id=video,
         score=shown.score,
@@ -227,9 +253,9 @@ def _item(videos: Videos, shown: Impression) -> FeedItem:
         reason=shown.reason,
         facts=dict(shown.facts),
         because=list(shown.because),
-        title=videos.fact(video, "title"),
-        hashtags=videos.hashtags(video),
-        creator=videos.fact(video, "creator"),
+        title=facts.get("title"),
+        hashtags=tags_of(facts.get("hashtags")),
+        creator=facts.get("creator"),
         video_url=address(videos, video),
-        duration_s=videos.fact(video, "duration_s"),
+        duration_s=facts.get("duration_s"),
     )

@@ -1,7 +1,9 @@
 """A store in one SQLite file, or in memory."""
 
+import os
 import sqlite3
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,18 @@ from reelm.errors import BadData, ReelmError
 from reelm.serve.database import MEMORY, WAIT_S, Collision, Database, Session, Unavailable
 
 PRAGMAS = (
-    "journal_mode=WAL",
     "foreign_keys=ON",
     "secure_delete=ON",
 )
+WAL = ("synchronous=NORMAL", "wal_autocheckpoint=0")
+"""A commit does not wait for the disk, as `sync` does that; nor for the log to be put into the
+file, as a thread does that."""
+EACH_S = 2.0
+"""How often the log is put into the file."""
+LONG = 10_000
+"""Pages of the log from which on writers are held for a moment, so that it can begin anew."""
+HOLD_S = 0.005
+"""For how long at most; if somebody reads for longer, it is tried again the next time."""
 PASSING = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_READONLY,
@@ -23,10 +33,7 @@ PASSING = (
 class SQLite(Database):
     """The dialect in which the store's statements are written."""
 
-    begin = (
-        ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),  # in WAL, this does not sync a commit
-        ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
-    )
+    begin = "BEGIN IMMEDIATE"
     errors = (sqlite3.Error,)
 
     def __init__(self, path: Path | str) -> None:
@@ -35,6 +42,9 @@ class SQLite(Database):
         self.folder = None if path == MEMORY else Path(path).parent
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
+        self._log = Path(f"{path}-wal")
+        self._logged = False  # until a connection says so: some file systems cannot
+        self._clearing, self._ended = threading.Lock(), threading.Event()
 
     def _connect(self) -> Session:
         opened: list[sqlite3.Connection] = []
@@ -44,12 +54,16 @@ class SQLite(Database):
                     self._path, check_same_thread=False, isolation_level=None, timeout=WAIT_S
                 )
             )
-            for pragma in PRAGMAS:
+            logged = opened[0].execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal"
+            for pragma in (*PRAGMAS, *(WAL if logged else ())):
                 opened[0].execute(f"PRAGMA {pragma}")
         except sqlite3.DatabaseError as error:
             for connection in opened:
                 connection.close()
             raise BadData(f"{self.address}: not a store of events and feeds: {error}") from error
+        if logged and not self._logged:
+            self._logged = True
+            threading.Thread(target=self._clear, name="store log", daemon=True).start()
         return Session(opened[0], self)
 
     def spelled(self, statement: str) -> str:
@@ -72,6 +86,40 @@ class SQLite(Database):
         passing = code is not None and (code & 0xFF) in PASSING  # the low byte is the kind
         return Unavailable(self.address, error) if passing else None
 
+    def sync(self) -> None:
+        """Sync the log, in which all is that was committed and is not in the file yet.
+
+        SQLite could do it within the commit; then all writers would wait for the disk.
+        """
+        if not self._logged:
+            return
+        try:
+            with self._log.open("r+b") as log:
+                os.fsync(log.fileno())
+        except OSError as error:
+            raise Unavailable(self.address, error) from error
+
+    def close(self) -> None:
+        """Let the thread go that looks after the log."""
+        super().close()
+        self._ended.set()
+        with self._clearing:
+            pass  # it is not at it any more
+
+    def _clear(self) -> None:
+        """Put the log into the file now and then, beside those who write."""
+        while not self._ended.wait(EACH_S):
+            with self._clearing, suppress(sqlite3.Error):
+                if not self._ended.is_set():
+                    self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=HOLD_S)) as db:
+            pages = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+            if pages >= LONG:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # what came meanwhile: little is left
+                db.execute("PRAGMA wal_checkpoint(RESTART)")
+
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Nothing to do: a file serves one process."""
         return nullcontext()
@@ -82,10 +130,11 @@ class SQLite(Database):
         Overwriting freed cells (secure_delete) is not enough, as pages that were split keep old
         copies.
         """
-        db.run("VACUUM")
-        if self._path != MEMORY and db.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
-            raise Unavailable(
-                self.address,
-                "rows are deleted, but another process holds the log in which they still stand; "
-                "end it and delete the user again",
-            )
+        with self._clearing:
+            db.run("VACUUM")
+            if self._path != MEMORY and db.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+                raise Unavailable(
+                    self.address,
+                    "rows are deleted, but another process holds the log in which they still "
+                    "stand; end it and delete the user again",
+                )

@@ -23,6 +23,11 @@ from reelm.serve.outcomes import OUTCOMES, Outcome, Trial
 from reelm.serve.readers import Readers
 
 LOCKS = 64
+EVENTS = (
+    "SELECT event_id, user_id, video_id, type, timestamp, portion, feed_id, creator"
+    " FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id"
+)
+"""Of one user, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,19 @@ class Impression:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the store knows of one user."""
+
+    events: tuple[StoredEvent, ...] = ()
+    """Oldest first."""
+    seen: frozenset[str] = frozenset()
+    """Videos that any feed showed, or that any event names."""
+    deleted_at: float | None = None
+    """When the user was deleted the last time, seconds UTC: the run's history of this user must
+    not be used. None for others."""
+
+
+@dataclass(frozen=True)
 class Upload:
     """A video that came by the service, and what has become of it."""
 
@@ -118,6 +136,8 @@ class Store:
         self.address, self.folder = self._database.address, self._database.folder
         self.forgets = where == MEMORY
         """Whether all is lost at the end of the process."""
+        self.local = self.forgets or self.folder is not None
+        """Whether it is this machine's, with no server to wait for."""
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         first = self._database.connect()
         try:
@@ -149,8 +169,12 @@ class Store:
         with self._locks[hash(feed_id) % LOCKS], self._database.alone(feed_id):
             yield
 
-    def add_events(self, events: Iterable[StoredEvent]) -> int:
-        """Store each event whose id is not there yet, all or none; the number of new ones."""
+    def add_events(self, events: Iterable[StoredEvent], synced: bool = True) -> int:
+        """Store each event whose id is not there yet, all or none; the number of new ones.
+
+        Args:
+            synced: wait for the disk; without it nothing is to be acknowledged before `sync`.
+        """
         now, given = time.time(), list(events)
         rows = [
             (e.event_id, e.user_id, e.video_id, e.type, e.timestamp, e.portion, e.feed_id, now,
@@ -165,40 +189,45 @@ class Store:
             _touch(db, {e.user_id for e in given}, now)
             return new
 
-        return self._commits.do(write)
+        return self._commits.do(write, synced)
+
+    def sync(self) -> None:
+        """Wait until all that was stored before is on the disk."""
+        self._commits.sync()
 
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
-        rows = self._all(
-            "SELECT event_id, user_id, video_id, type, timestamp, portion, feed_id, creator"
-            " FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id",
-            user_id,
-        )
-        return [StoredEvent(*row) for row in rows]
+        return [StoredEvent(*row) for row in self._all(EVENTS, user_id)]
 
-    def add_feed(self, feed: Feed) -> None:
-        """Remember a new feed."""
-        now = time.time()
+    def known(self, user_id: str) -> Known:
+        """All that is known of one user."""
+        digest = self._digest(user_id)
 
-        def write(db: Session) -> None:
-            row = (feed.feed_id, feed.user_id, int(feed.again), now)
-            db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
-            _touch(db, (feed.user_id,), now)
+        def read(db: Session) -> Known:
+            events = tuple(StoredEvent(*row) for row in db.rows(EVENTS, user_id))
+            shown = db.rows("SELECT video_id FROM impressions WHERE user_id = ?", user_id)
+            seen = {event.video_id for event in events}.union(row[0] for row in shown)
+            return Known(events, frozenset(seen), _deleted_at(db, digest))
 
-        self._commits.do(write, synced=False)
+        return (self._readers or self._commits).do(read)
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
         rows = self._all("SELECT feed_id, user_id, again FROM feeds WHERE feed_id = ?", feed_id)
         return Feed(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
 
-    def add_impressions(self, feed: Feed, shown: Sequence[Impression]) -> bool:
-        """Remember what a page of a feed showed; False if the feed was deleted meanwhile.
+    def add_impressions(
+        self, feed: Feed, shown: Sequence[Impression], begins: Known | None = None
+    ) -> bool:
+        """Remember what a page of a feed showed; False if its user was deleted meanwhile.
+
+        Args:
+            begins: of the first page, with which the feed begins: what it was chosen from.
 
         Raises:
             Collision: a video or a position would come twice in one feed.
         """
-        now = time.time()
+        now, digest = time.time(), self._digest(feed.user_id)
         rows = []
         for i in shown:
             grounds = json.dumps([dict(i.facts), i.because])
@@ -207,8 +236,15 @@ class Store:
             rows.append((*place, *why, now, i.run, i.propensity))
 
         def write(db: Session) -> bool:
-            if not db.rows("SELECT 1 FROM feeds WHERE feed_id = ?", feed.feed_id):
+            if begins is None:
+                if not db.rows("SELECT 1 FROM feeds WHERE feed_id = ?", feed.feed_id):
+                    return False
+            elif _deleted_at(db, digest) != begins.deleted_at:
                 return False
+            else:
+                row = (feed.feed_id, feed.user_id, int(feed.again), now)
+                db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
+                _touch(db, (feed.user_id,), now)
             db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
@@ -228,21 +264,11 @@ class Store:
             out.append(Impression(*row[:5], **grounds, run=row[6], propensity=row[7]))
         return out
 
-    def seen(self, user_id: str) -> set[str]:
-        """Videos that any feed showed to the user, or that any event of the user names."""
-        rows = self._all(
-            "SELECT video_id FROM impressions WHERE user_id = ?"
-            " UNION SELECT video_id FROM events WHERE user_id = ?",
-            user_id,
-            user_id,
-        )
-        return {row[0] for row in rows}
-
     def delete_user(self, user_id: str) -> dict[str, int]:
         """Remove all rows of a user and every trace of them in the tables; rows by table.
 
-        What stays is a salted hash, by which `forgotten` knows that the run's history of this
-        user must not be used either.
+        What stays is a salted hash, by which `known` says that the run's history of this user
+        must not be used either.
 
         Raises:
             Unavailable: the rows are deleted, but somebody keeps their bytes.
@@ -268,10 +294,6 @@ class Store:
                 with self._readers.waiting():
                     self._database.scrub(db)
         return removed
-
-    def forgotten(self, user_id: str) -> bool:
-        """Whether this user was deleted at some time."""
-        return bool(self._all("SELECT 1 FROM forgotten WHERE digest = ?", self._digest(user_id)))
 
     def put_upload(self, upload: Upload) -> None:
         """Remember an upload, in place of what was known of it."""
@@ -345,8 +367,12 @@ class Store:
         return hashlib.sha256(f"{self._salt}{user_id}".encode()).hexdigest()
 
     def _all(self, query: str, *values: object) -> list[tuple]:
-        asked = self._readers or self._commits
-        return asked.do(lambda db: db.rows(query, *values))
+        return (self._readers or self._commits).do(lambda db: db.rows(query, *values))
+
+
+def _deleted_at(db: Session, digest: str) -> float | None:
+    rows = db.rows("SELECT deleted_at FROM forgotten WHERE digest = ?", digest)
+    return rows[0][0] if rows else None
 
 
 def _touch(db: Session, users: Iterable[str], now: float) -> None:

@@ -61,14 +61,14 @@ class Videos:
 
     def fact(self, video: str, name: str) -> Any:
         """One catalogue value, or None."""
-        place = self._place.get(video, self.row.get(video))
-        if place is None or name not in self._facts:
-            return None
-        return self._facts[name].item(place)
+        return self.facts(video, (name,)).get(name)
 
-    def facts(self, video: str) -> dict[str, Any]:
-        """What may be told of a video: catalogue values that are known."""
-        told = {name: self.fact(video, name) for name in SHOWN}
+    def facts(self, video: str, names: Iterable[str] = SHOWN) -> dict[str, Any]:
+        """What may be told of a video: catalogue values that are known, of these columns."""
+        place = self._place.get(video, self.row.get(video))
+        if place is None:
+            return {}
+        told = {name: self._facts[name].item(place) for name in names if name in self._facts}
         return {name: value for name, value in told.items() if value is not None}
 
     def column(self, name: str) -> list[Any]:

@@ -99,7 +99,9 @@ def test_reasons_speak_of_what_was_corrected(client, served):
         assert put(client, said, address).is_success
     engine = served.engine
     engine.store.add_events([StoredEvent("e", "new", video(20), "like", 1.0)])
-    reason = engine._reasons.of("model", engine.videos.row[video(27)], engine.past("new"))
+    past = engine.past("new")
+    links = engine.videos.facets.links(past.rows)
+    reason = engine._reasons.of("model", engine.videos.row[video(27)], past, links)
     assert reason.facts == {"subject": "zeppelin"} and reason.because == (video(20),)
 
 

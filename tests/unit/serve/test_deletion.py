@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from reelm.serve.database import Unavailable, database
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
 
 SECRET = "person-8c1f"
 
@@ -19,9 +19,8 @@ def filled(where, rounds=4):
         for number in range(60):
             user = SECRET if number % 3 == 0 else f"other-{number}"
             feed = Feed(f"f-{user}-{round_}-{number}", user, False)
-            store.add_feed(feed)
             shown = [Impression(n, f"v{n}", "model", 1.0, "Why. " * 9) for n in range(12)]
-            store.add_impressions(feed, shown)
+            store.add_impressions(feed, shown, Known())
             store.add_events(
                 [
                     StoredEvent(f"e-{user}-{round_}-{number}-{n}", user, f"v{n}", "like", 1.0 * n)
@@ -71,7 +70,7 @@ def test_nothing_is_left_of_a_deleted_user(tmp_path):
     assert SECRET not in everything(path)
     for file in tmp_path.iterdir():
         assert SECRET.encode() not in file.read_bytes(), file
-    assert store.forgotten(SECRET) and not store.forgotten("other-1")
+    assert store.known(SECRET).deleted_at and not store.known("other-1").deleted_at
     assert len(store.events("other-1")) == others
     store.close()
 
@@ -88,7 +87,7 @@ def test_nothing_but_the_log_of_postgresql_is_left_of_a_deleted_user(postgres, u
     assert removed == {"impressions": 240, "feeds": 20, "events": 180, "users": 1}
     assert SECRET not in everything_in(url)
     assert left(postgres, url) <= {"pg_wal"}
-    assert store.forgotten(SECRET) and not store.forgotten("other-1")
+    assert store.known(SECRET).deleted_at and not store.known("other-1").deleted_at
     assert len(store.events("other-1")) == others
     store.close()
 
@@ -123,12 +122,11 @@ def test_nothing_is_left_in_pages_that_were_split(tmp_path, seed):
     for _ in range(120):
         user = SECRET if rng.random() < 0.2 else f"other-{rng.randrange(30)}"
         feed = Feed(f"{user}-{rng.random()}", user, False)
-        store.add_feed(feed)
         long = rng.choice([50, 3000])
         shown = [
             Impression(n, f"v{n}", "new", 1.0, "w" * rng.randrange(1, long)) for n in range(12)
         ]
-        store.add_impressions(feed, shown[: rng.randrange(1, 12)])
+        store.add_impressions(feed, shown[: rng.randrange(1, 12)], Known())
     store.delete_user(SECRET)
     left = sum(file.read_bytes().count(SECRET.encode()) for file in tmp_path.iterdir())
     store.close()

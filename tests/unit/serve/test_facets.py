@@ -55,14 +55,14 @@ def test_no_past_no_taste():
 def test_the_shared_facet_is_the_telling_one():
     cats, cars = [facets_of(RED_CAT)] * 2, [facets_of({"subject": "car"})] * 6
     facets = Facets.of_rows([*cats, *cars], pl.Series([None] * 2 + ["#fyp"] * 6))
-    facet, rows = facets.shared(0, [2, 1, 1])
+    facet, rows = facets.links([2, 1, 1]).best(0)
     assert (facet.values, rows) == (("red", "cat"), [1])
 
 
 def test_what_everybody_has_links_nothing():
     facets = Facets.of_rows([()] * 5, pl.Series(["#fyp"] * 5))
-    assert facets.shared(0, [1, 2]) is None
-    assert facets.shared(0, [0]) is None
+    assert facets.links([1, 2]).best(0) is None
+    assert facets.links([0]).best(0) is None
 
 
 def test_dense_holds_the_same():

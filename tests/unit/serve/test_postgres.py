@@ -15,7 +15,7 @@ from reelm.serve.database import Collision, Unavailable, database
 from reelm.serve.engine import Engine
 from reelm.serve.gate import ServiceConfig
 from reelm.serve.service import create_app
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
 
 
 @pytest.fixture
@@ -81,8 +81,7 @@ def test_a_feed_that_is_never_let_go_is_said(two, monkeypatch):
 
 def test_without_the_lock_the_table_itself_refuses_two_at_one_place(two):
     feed = Feed("f", "u", False)
-    two[0].add_feed(feed)
-    two[0].add_impressions(feed, [Impression(0, "v1", "model", 1.0, "Why.")])
+    two[0].add_impressions(feed, [Impression(0, "v1", "model", 1.0, "Why.")], Known())
     with pytest.raises(Collision, match=r"impressions_pkey.*again"):
         two[1].add_impressions(feed, [Impression(0, "v2", "model", 1.0, "Why.")])
 

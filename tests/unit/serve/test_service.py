@@ -1,13 +1,16 @@
+import threading
+
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from reelm.data.tables import Catalog
+from reelm.serve.database import Unavailable
 from reelm.serve.engine import Engine
 from reelm.serve.service import create_app
 from reelm.serve.store import Store
 
-from .conftest import answer, video
+from .conftest import VIDEOS, answer, video
 
 
 @pytest.fixture
@@ -48,6 +51,32 @@ def test_events_are_idempotent(client, engine):
     assert send(client, watch(1), watch(2)).json() == {"stored": 2, "repeated": 0}
     assert send(client, watch(2), watch(3)).json() == {"stored": 1, "repeated": 1}
     assert [e.portion for e in engine.store.events("u3")] == [0.8] * 3
+
+
+def test_events_are_acknowledged_only_when_they_are_on_the_disk(client, engine, monkeypatch):
+    order = []
+    monkeypatch.setattr(engine.store, "sync", lambda: order.append("synced"))
+    assert send(client, watch(1)).is_success and order == ["synced"]
+
+    def full():
+        raise Unavailable("store", "disk full")
+
+    monkeypatch.setattr(engine.store, "sync", full)
+    assert send(client, watch(2)).status_code == 503
+    monkeypatch.undo()
+    assert send(client, watch(2)).json() == {"stored": 0, "repeated": 1}, "sent again, it is safe"
+
+
+def test_a_page_that_takes_long_is_made_by_another_thread(client, engine, monkeypatch):
+    threads = []
+    feed = engine.feed
+    monkeypatch.setattr(
+        engine, "feed", lambda *a: (threads.append(threading.current_thread()), feed(*a))[1]
+    )
+    for videos in (VIDEOS, 1):
+        monkeypatch.setattr("reelm.serve.engine.QUICK", videos + 2)
+        assert client.get("/v1/feed/u3").is_success
+    assert "AnyIO worker" not in threads[0].name and "AnyIO worker" in threads[1].name
 
 
 @pytest.mark.parametrize(

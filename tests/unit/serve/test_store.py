@@ -5,7 +5,7 @@ import pytest
 from reelm.errors import BadData
 from reelm.serve.database import Collision, database
 from reelm.serve.schema import VERSION
-from reelm.serve.store import Feed, Impression, Store, StoredEvent, Upload
+from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent, Upload
 
 FEED = Feed("f1", "u1", False)
 
@@ -35,8 +35,7 @@ def test_events_of_others_are_not_mine(store):
 
 
 def test_a_feed_cannot_show_a_video_twice(store):
-    store.add_feed(FEED)
-    store.add_impressions(FEED, [Impression(0, "v1", "model", 1.0, "Why.")])
+    store.add_impressions(FEED, [Impression(0, "v1", "model", 1.0, "Why.")], Known())
     with pytest.raises(Collision):
         store.add_impressions(
             FEED, [Impression(1, "v2", "new", 1.0, ""), Impression(2, "v1", "new", 1.0, "")]
@@ -53,15 +52,14 @@ def test_everything_is_there_after_opening_again(where):
     why = ("Why? 100 % ¿", {"colour": "rød\n"}, ("v7", "v9"), "run-1", 0.125)
     shown = Impression(0, "v1", "model", 0.25, *why)
     first = Store(where)
-    first.add_feed(FEED)
-    first.add_impressions(FEED, [shown])
+    first.add_impressions(FEED, [shown], Known())
     first.add_events([watch(4)])
     first.close()
     second = Store(where)
     assert second.feed("f1") == FEED
     assert second.impressions("f1") == [shown]
     assert second.events("u1") == [watch(4)]
-    assert second.seen("u1") == {"v1", "v4"}
+    assert second.known("u1").seen == {"v1", "v4"}
     assert second.version() == VERSION
     assert second.counts() == {"users": 1, "events": 1, "feeds": 1, "impressions": 1, "uploads": 0}
     second.close()
@@ -95,10 +93,21 @@ def test_an_upload_is_replaced_by_what_became_of_it(store):
 
 
 def test_pages_of_a_deleted_feed_are_not_kept(store):
-    store.add_feed(FEED)
+    store.add_impressions(FEED, [], Known())
     store.delete_user("u1")
     assert not store.add_impressions(FEED, [Impression(0, "v1", "model", 1.0, "Why.")])
     assert store.feed("f1") is None and store.impressions("f1") == []
+
+
+def test_the_first_page_of_a_user_who_was_deleted_meanwhile_is_not_kept(store):
+    """Else it would tell of events that are to be gone."""
+    page = [Impression(0, "v1", "model", 1.0, "Why.")]
+    for _ in range(2):  # a user who was never deleted, and one who was
+        known = store.known("u1")
+        store.delete_user("u1")
+        assert not store.add_impressions(FEED, page, known)
+        assert store.feed("f1") is None and store.impressions("f1") == []
+    assert store.add_impressions(FEED, page, store.known("u1"))
 
 
 def test_a_newer_store_is_refused(where):

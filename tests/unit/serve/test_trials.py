@@ -17,7 +17,7 @@ from reelm.serve.gate import ServiceConfig
 from reelm.serve.served import Served, UnknownRun
 from reelm.serve.server import open_served, store_of
 from reelm.serve.service import create_app
-from reelm.serve.store import Feed, Impression, Store, StoredEvent
+from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
 
 from .test_served import no_models, work  # noqa: F401  (fixtures)
 
@@ -34,10 +34,9 @@ def store(where):
 def show(store, user, run="r", videos=("v1", "v2")):
     """A feed of a user; its id."""
     feed = Feed(f"f-{user}-{run}", user, False)
-    store.add_feed(feed)
     places = enumerate(videos)
     store.add_impressions(
-        feed, [Impression(n, video, "model", 1.0, "", run=run) for n, video in places]
+        feed, [Impression(n, video, "model", 1.0, "", run=run) for n, video in places], Known()
     )
     return feed.feed_id
 

@@ -92,12 +92,14 @@ def test_a_deleted_user_is_a_stranger_even_to_the_run(engine):
 
 def test_a_feed_whose_user_is_deleted_ends_with_words(engine, monkeypatch):
     page = engine.feed("u3", 4)
-    extend = engine._extend
+    choose = engine._choose
     monkeypatch.setattr(
-        engine, "_extend", lambda *a: (extend(*a), engine.store.delete_user("u3"))[0]
+        engine, "_choose", lambda *a: (choose(*a), engine.store.delete_user("u3"))[0]
     )
     with pytest.raises(BadCursor, match="deleted meanwhile"):
         engine.feed("u3", 4, page.next_cursor)
+    with pytest.raises(BadCursor, match="deleted meanwhile"):
+        engine.feed("u3", 4)
 
 
 def test_reasons_cite_only_notes_and_events_that_exist(engine):
