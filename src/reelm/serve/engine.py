@@ -142,7 +142,7 @@ class Engine:
     def quick(self) -> bool:
         """Whether a page takes too short a time to be worth another thread."""
         small = self._shortlist is not None or len(self.videos.ids) <= QUICK
-        return small and self.ranking is None and self.store.local
+        return small and self.ranking is None and self.store.quick
 
     def _short(self) -> Shortlist | None:
         """For a large catalogue, if the model's scores can be looked for."""

@@ -153,7 +153,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
         store = served.engine.store
         given = [event.stored() for event in batch.events]
-        if store.local:
+        if store.quick:
             new = store.add_events(given, synced=False)
             await run_in_threadpool(store.sync)
         else:

@@ -136,8 +136,7 @@ class Store:
         self.address, self.folder = self._database.address, self._database.folder
         self.forgets = where == MEMORY
         """Whether all is lost at the end of the process."""
-        self.local = self.forgets or self.folder is not None
-        """Whether it is this machine's, with no server to wait for."""
+        self._counting, self._scrubbing = threading.Lock(), 0
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         first = self._database.connect()
         try:
@@ -168,6 +167,21 @@ class Store:
         services that share the store."""
         with self._locks[hash(feed_id) % LOCKS], self._database.alone(feed_id):
             yield
+
+    @property
+    def quick(self) -> bool:
+        """Whether it answers at once: no server to wait for, and nobody's traces being scrubbed."""
+        return (self.forgets or self.folder is not None) and not self._scrubbing
+
+    @contextmanager
+    def _slow(self) -> Iterator[None]:
+        with self._counting:
+            self._scrubbing += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._scrubbing -= 1
 
     def add_events(self, events: Iterable[StoredEvent], synced: bool = True) -> int:
         """Store each event whose id is not there yet, all or none; the number of new ones.
@@ -287,7 +301,7 @@ class Store:
             return removed
 
         removed = self._commits.do(write)
-        with self._commits.waiting() as db:
+        with self._slow(), self._commits.waiting() as db:
             if self._readers is None:
                 self._database.scrub(db)
             else:

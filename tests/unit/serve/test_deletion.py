@@ -141,3 +141,15 @@ def test_a_user_may_come_back_as_a_stranger(where):
     assert store.add_events([StoredEvent("e1", "u", "v1", "like", 2.0)]) == 1
     assert [e.timestamp for e in store.events("u")] == [2.0]
     store.close()
+
+
+def test_whoever_must_not_wait_is_told_while_traces_are_scrubbed(tmp_path, monkeypatch):
+    """A request that is answered in the service's loop would make all others wait with it."""
+    store, told = filled(tmp_path / "store.db", rounds=1), []
+    scrub = store._database.scrub
+    monkeypatch.setattr(store._database, "scrub", lambda db: (told.append(store.quick), scrub(db)))
+    assert store.quick
+    store.delete_user(SECRET)
+    assert told == [False]
+    assert store.quick
+    store.close()
