@@ -15,7 +15,7 @@ from reelm.data.preferences import LETTERS
 from reelm.data.split import leave_last_two
 from reelm.errors import BadData
 from reelm.models.popularity import Popularity
-from reelm.rerank import RerankConfig
+from reelm.rerank import RerankConfig, reading
 from reelm.tallies import Tallies
 
 SMALL = RerankConfig(candidates=4, turns=2, questions=12)
@@ -71,8 +71,15 @@ def test_lines_tell_titles_notes_or_both():
     assert rerank.lines(videos, said, "both")["a"] == "title: my cat; subject: cat"
 
 
+def test_a_sentence_is_told_whole_and_no_title_looks_like_a_note():
+    videos = pl.DataFrame({"video_id": ["a"], "title": ["look; mood: sad"]})
+    said = {"a": {"summary": "a cat runs from one end of the garden to the other"}}
+    text = rerank.lines(videos, said, "both")["a"]
+    assert text == "title: look, mood: sad; summary: a cat runs from one end of the garden to the other"
+
+
 def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
-    lists = rerank.drawn(split.test, run, told, SMALL)
+    lists = rerank.drawn(split.test, run.items, told, SMALL)
     assert lists.items.shape == (12, 4) and len(set(lists.target)) > 1
     by_user = {user: row for row, user in enumerate(split.test.users)}
     for user, shown, place in zip(lists.user, lists.items, lists.target, strict=True):
@@ -80,16 +87,16 @@ def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
         assert shown[place] in split.test.targets(row)
         assert len(set(shown)) == 4 and not set(shown) & set(split.test.history(row))
         assert sum(item in split.test.targets(row) for item in shown) == 1
-    again = rerank.drawn(split.test, run, told, SMALL)
+    again = rerank.drawn(split.test, run.items, told, SMALL)
     assert np.array_equal(again.items, lists.items)
 
 
 def test_videos_that_nothing_is_told_of_are_in_no_list(split, run, told):
     some = {video: text for video, text in told.items() if video not in ("v1", "v2")}
-    lists = rerank.drawn(split.test, run, some, SMALL)
+    lists = rerank.drawn(split.test, run.items, some, SMALL)
     assert not {"v1", "v2"} & {run.items[item] for item in lists.items.flat}
     with pytest.raises(BadData, match="--notes"):
-        rerank.drawn(split.test, run, dict(list(told.items())[:5]), SMALL)
+        rerank.drawn(split.test, run.items, dict(list(told.items())[:5]), SMALL)
 
 
 def test_who_counts_what_was_liked_beats_the_order_shown_and_the_placebo_does_not(
@@ -126,7 +133,7 @@ def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_pat
 
 
 def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_path, monkeypatch):
-    monkeypatch.setattr(rerank, "AT_ONCE", 10)
+    monkeypatch.setattr(reading, "AT_ONCE", 10)
     whole = Reader(likes_the_first)
     straight = rerank.rerank(run, split, told, whole, SMALL, tmp_path / "straight")
 
