@@ -29,7 +29,7 @@ from reelm.backends.base import Backend
 from reelm.data.split import Split
 from reelm.errors import BadData
 from reelm.rerank.lessons import lessons
-from reelm.rerank.lists import Lists, RerankConfig, drawn, lines
+from reelm.rerank.lists import Lists, RerankConfig, dealt, drawn, lines
 from reelm.rerank.reading import Kept, read
 from reelm.rerank.report import best_weight, compared, figures, mixed, scored, summary, ways
 from reelm.runs import Run

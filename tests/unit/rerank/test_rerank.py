@@ -75,7 +75,10 @@ def test_a_sentence_is_told_whole_and_no_title_looks_like_a_note():
     videos = pl.DataFrame({"video_id": ["a"], "title": ["look; mood: sad"]})
     said = {"a": {"summary": "a cat runs from one end of the garden to the other"}}
     text = rerank.lines(videos, said, "both")["a"]
-    assert text == "title: look, mood: sad; summary: a cat runs from one end of the garden to the other"
+    assert (
+        text
+        == "title: look, mood: sad; summary: a cat runs from one end of the garden to the other"
+    )
 
 
 def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
