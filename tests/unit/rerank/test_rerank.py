@@ -71,16 +71,6 @@ def test_lines_tell_titles_notes_or_both():
     assert rerank.lines(videos, said, "both")["a"] == "title: my cat; subject: cat"
 
 
-def test_a_sentence_is_told_whole_and_no_title_looks_like_a_note():
-    videos = pl.DataFrame({"video_id": ["a"], "title": ["look; mood: sad"]})
-    said = {"a": {"summary": "a cat runs from one end of the garden to the other"}}
-    text = rerank.lines(videos, said, "both")["a"]
-    assert (
-        text
-        == "title: look, mood: sad; summary: a cat runs from one end of the garden to the other"
-    )
-
-
 def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
     lists = rerank.drawn(split.test, run.items, told, SMALL)
     assert lists.items.shape == (12, 4) and len(set(lists.target)) > 1
@@ -125,6 +115,21 @@ def test_turned_all_the_way_round_a_liking_for_a_letter_is_worth_nothing(
     once = SMALL.model_copy(update={"turns": 1})
     found = report(rerank.rerank(run, split, told, reader, once, tmp_path))
     assert found["reader hit@1 by place of the target"] == {"first": 1.0, "last": 0.0}
+
+
+def test_candidates_shown_alone_score_by_yes_against_no(split, run, told, tmp_path):
+    def yes(request, words):
+        (text,) = request.parts
+        assert words == ("Yes", "No") and "B) " not in text
+        return [0.0 if "A) taste: odd" in text else -3.0, -1.0]
+
+    reader, alone = Reader(yes), SMALL.model_copy(update={"ask": "yes"})
+    folder = rerank.rerank(run, split, told, reader, alone, tmp_path)
+    assert reader.asked == 2 * 12 * 4, "each candidate once, whatever the turns"
+    found = report(folder)
+    assert found["moved by turning"] is None
+    counted = rerank.rerank(run, split, told, Tallies(), alone, tmp_path)
+    assert report(counted)["ways"]["reader"]["ndcg"][0] > found["ways"]["order"]["ndcg"][0]
 
 
 def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_path):
