@@ -116,7 +116,7 @@ def build(folder: Path) -> Path:
     raw.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special))
     raw.decoder = decoders.ByteLevel()  # grammars ask for one, though nothing is generated
     raw.add_tokens([AddedToken(ABOUT.format(times="") + q) for q in (QUESTION, YES_QUESTION)])
-    words = PreTrainedTokenizerFast(
+    words: Any = PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<|pad|>", unk_token="<|unknown|>", eos_token="<|end|>",
         chat_template=TEMPLATE,
     )  # fmt: skip

@@ -179,9 +179,10 @@ def request(
         order: places in the list of the candidates that are shown.
         items: video id of every item row.
     """
-    named = [items[item] for item in lists.history[row].tolist() if item]
+    past: list[int] = lists.history[row].tolist()
+    named = [items[item] for item in past if item]
     watched = [told[video] for video in named if video in told][-config.watched :]
-    shown = [told[items[lists.items[row, place]]] for place in order]
+    shown = [told[items[int(item)]] for item in lists.items[row, order]]
     about = ABOUT.format(times=COUNTED if config.merge else "")
     text = "\n".join(
         [

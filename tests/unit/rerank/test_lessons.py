@@ -68,7 +68,7 @@ def test_shown_alone_there_are_as_many_noes_as_yeses(split, told):
         [Request(str(n), (one["messages"][0]["content"],)) for n, one in enumerate(found)],
         [("Yes", "No")] * 40,
     )
-    yes = np.array([logs[0] for logs in said])
+    yes = np.array(said)[:, 0]
     assert yes[::2].mean() > yes[1::2].mean()
 
 

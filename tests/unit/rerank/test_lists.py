@@ -20,7 +20,7 @@ LISTS = Lists(np.array([0]), torch.tensor([[0, 1, 2]]), np.array([[3, 4]]), np.a
 
 def asked(config, order=(0, 1)):
     (text,) = request(LISTS, 0, np.array(order), ITEMS, TOLD, config).parts
-    return text.splitlines()
+    return str(text).splitlines()
 
 
 def test_a_question_tells_what_was_watched_and_then_the_candidates():
