@@ -27,7 +27,16 @@ import polars as pl
 import torch
 import torch.nn.functional as F
 from titles_study import arms, row, rows, table, told
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from world_study import HERE, VIDEOS, cut
@@ -61,9 +70,9 @@ READING = 0.1  # weight of the loss of everything that is read, beside that of t
 WRONG = 0.017  # share of fields that pocket gets wrong in the rendered world
 TEACHERS = range(70, 78)  # populations that are learned from, each with videos of its own
 CHOSEN_ON = 60  # the population that the curve is measured on
-LESSONS = 100  # of each teacher and arm
+LESSONS = 50  # of each teacher and arm
 BATCH = 12  # of lessons of people
-TESTED = RerankConfig(turns=2, questions=200)
+TESTED = RerankConfig(turns=2, questions=100)
 GLIMPSE = RerankConfig(turns=1, questions=100)  # of the curve
 ASKED = (
     "clean: titles", "clean: both", "clean: both, permuted", "noisy: titles", "noisy: both",
@@ -72,11 +81,13 @@ ASKED = (
 LEARNED = ("clean: titles", "noisy: titles", "notes", "clean: both", "noisy: both")
 TEMPLATE = (
     "{% for m in messages %}{{ m['content'] }}"
-    "{{ '<|ask|>' if m['role'] == 'user' else '<|end|>' }}{% endfor %}"
+    "{{ '' if m['role'] == 'user' else '<|end|>' }}{% endfor %}"
 )
-DROPPED = "in|the|at|with|text|says|moving|staying|music"
-PIECES = rf"\b(?!title:)[a-z_]+: [^;\n]+|\b(?!(?:{DROPPED})\b)\w+|\n+|- "
-"""A token is a note's field with its value, or a word; words that all titles have are none."""
+DROPPED = "in|the|at|with|text|says|moving|staying|music"  # words that all titles have
+FIELDS = "|".join(name for name in ATTRIBUTES if name != "subject")
+PIECES = rf"\b(?!(?:{DROPPED})\b)(?!(?:{FIELDS}): )\w+|(?<!\n)\n(?!\n)|- "
+"""A token is a word; names of a note's fields are none but the first, where a note begins, so that
+a value is the same token in a title and in a note."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +105,14 @@ class Stage:
     shown: tuple[int, ...]
     """Candidates; a lesson draws how many."""
     ask: Literal["yes", "letters"]
+    forms: tuple[str, ...] = ("titles", "notes")
 
 
 STAGES = (
-    Stage("clear, three fields", 450, 16, 3, 1, 4, (6,), "yes"),
-    Stage("clear, six fields", 300, 12, 6, 2, 6, (6,), "yes"),
-    Stage("clear, two to four letters", 300, 16, 6, 2, 6, (2, 3, 4), "letters"),
-    Stage("clear, six to ten letters", 250, 8, 9, 3, 10, (6, 10), "letters"),
+    Stage("clear, three fields", 400, 10, 3, 1, 4, (8,), "yes", ("notes",)),
+    Stage("clear, six fields", 250, 12, 6, 2, 6, (6,), "yes"),
+    Stage("clear, two to four letters", 200, 16, 6, 2, 6, (2, 3, 4), "letters"),
+    Stage("clear, six to ten letters", 150, 8, 9, 3, 10, (6, 10), "letters"),
 )
 
 
@@ -109,10 +121,11 @@ def build(folder: Path) -> Path:
     rng = random.Random(0)
     clips = [sample_clip(rng) for _ in range(3000)]
     texts = [*map(sentence, clips), *(line(clip.attributes()) for clip in clips)]
-    texts += [f"- {LETTERS[0]}\n\ntitle: \n", " ".join([*LETTERS, *YES_NO])]
+    texts += ["- title: a\n", " ".join([*LETTERS, *YES_NO])]
     raw = Tokenizer(models.WordLevel(unk_token="<|unknown|>"))
+    raw.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
     raw.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "removed", invert=True)
-    special = ["<|pad|>", "<|unknown|>", "<|ask|>", "<|end|>"]
+    special = ["<|pad|>", "<|unknown|>", "<|end|>"]
     raw.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special))
     raw.decoder = decoders.ByteLevel()  # grammars ask for one, though nothing is generated
     raw.add_tokens([AddedToken(ABOUT.format(times="") + q) for q in (QUESTION, YES_QUESTION)])
@@ -122,8 +135,9 @@ def build(folder: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=DIM, intermediate_size=DIM,
+        vocab_size=len(words), hidden_size=DIM, intermediate_size=2 * DIM,
         num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=HEADS,
+        attention_bias=True,
         tie_word_embeddings=True, max_position_embeddings=1024, initializer_range=0.04,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         pad_token_id=words.pad_token_id, eos_token_id=words.eos_token_id, bos_token_id=None,
@@ -135,7 +149,7 @@ def build(folder: Path) -> Path:
 
 def clear(stage: Stage, form: str, rng: random.Random) -> dict:
     """A lesson about a person who wants one or two values and nothing else."""
-    names = rng.sample(list(ATTRIBUTES), stage.fields)
+    names = sorted(rng.sample(list(ATTRIBUTES), stage.fields), key=list(ATTRIBUTES).index)
     count, wanted = rng.choice(stage.shown), rng.sample(names, stage.likes)
     taste = {name: rng.choice(_values(name)) for name in wanted}
 
@@ -215,12 +229,13 @@ def people(number: int, count: int) -> dict[str, list[dict]]:
 class Teacher:
     """Trains a checkpoint on lessons, by the parts of `reelm.tune`."""
 
-    def __init__(self, folder: Path, work: Path, steps: int) -> None:
+    def __init__(self, folder: Path, work: Path, step: int, steps: int) -> None:
+        """`step`: of all `steps`, the first that is made here; the step size follows from it."""
         self.words = load_reader(str(folder))
         self.model = load_model(str(folder), dtype="float32").train()
         self.tokens = Tokens(self.words, ends(self.model, self.words), 1024)
         self.optimiser = Optimiser([self.model], LEARNING_RATE)
-        self.work, self.steps, self.step, self.spent = work, steps, 0, 0.0
+        self.work, self.step, self.steps = work, step, steps
 
     def learn(self, name: str, groups: Sequence[Sequence[dict]], size: int, seed: int) -> None:
         """One pass over lessons; a batch is of one group."""
@@ -234,11 +249,10 @@ class Teacher:
             self.step += 1
             seen.append(answered)
             if number % 50 == 0 or number == len(batches):
-                spent = round(self.spent + time.process_time() - begun, 1)
+                spent = round(time.process_time() - begun, 1)
                 nll, right = np.mean(seen, axis=0).round(4).tolist()
                 keep({"curve": name, "step": number, "loss": nll, "right": right, "cpu_s": spent})
                 seen = []
-        self.spent += time.process_time() - begun
 
     def _batches(self, group: Sequence[dict], size: int, rng: random.Random) -> list[list[Sample]]:
         path = self.work / "lessons.jsonl"
@@ -270,27 +284,32 @@ class Teacher:
 
 
 def taught(work: Path) -> Path:
-    """The checkpoint that has learned all stages."""
+    """The checkpoint that has learned all stages; those that are done are not learned again."""
     folder = work / "taught"
-    if (folder / "model").is_dir():
-        return folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
     last = -(-LESSONS * len(TEACHERS) // BATCH) * len(LEARNED)
-    total = sum(stage.steps for stage in STAGES) + last
-    teacher = Teacher(build(folder / "new"), folder, total)
+    total, step = sum(stage.steps for stage in STAGES) + last, 0
+    model = folder / "new"
+    if not model.is_dir():
+        build(model)
     for number, stage in enumerate(STAGES):
-        rng = random.Random(number)
-        half = stage.steps // 2 * stage.batch
-        groups = [[clear(stage, form, rng) for _ in range(half)] for form in ("titles", "notes")]
-        teacher.learn(stage.name, groups, stage.batch, number)
-        curve(teacher.save(folder / f"stage-{number}"), work, stage.name)
-    groups: list[list[dict]] = [[] for _ in LEARNED]
-    for number in TEACHERS:
-        for group, lessons in zip(groups, people(number, LESSONS).values(), strict=True):
-            group += lessons
-    teacher.learn("people", groups, BATCH, len(STAGES))
-    teacher.model.eval()
-    curve(teacher.save(folder / "model"), work, "people")
+        before, model = model, folder / f"stage-{number}"
+        if not model.is_dir():
+            rng = random.Random(number)
+            count = stage.steps // len(stage.forms) * stage.batch
+            groups = [[clear(stage, form, rng) for _ in range(count)] for form in stage.forms]
+            teacher = Teacher(before, folder, step, total)
+            teacher.learn(stage.name, groups, stage.batch, number)
+            teacher.save(model)
+        step += stage.steps
+    if not (folder / "model").is_dir():
+        groups = [[] for _ in LEARNED]
+        for number in TEACHERS:
+            for group, lessons in zip(groups, people(number, LESSONS).values(), strict=True):
+                group += lessons
+        teacher = Teacher(model, folder, step, total)
+        teacher.learn("people", groups, BATCH, len(STAGES))
+        curve(teacher.save(folder / "model"), work, "people")
     return folder / "model"
 
 
