@@ -59,7 +59,8 @@ def test_equal_candidates_score_the_same_however_their_values_are_added():
     """Five candidates with values of their own, each of which came as often as those of others."""
     families = [[f"{name}{n}: x" for n in range(9)] for name in "abcde"]
     watched = ["- " + "; ".join(value for some in families for value in some[n:]) for n in range(9)]
-    lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", families, strict=True)]
+    told = [some[n:] + some[:n] for n, some in enumerate(families)]
+    lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", told, strict=True)]
     request = Request("u", ("\n".join([*watched, *lines]),))
     ((first, *rest),) = tallies.choose([request], [list("ABCDE")])
     assert rest == [first] * 4
