@@ -109,8 +109,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("clear, three fields", 400, 10, 3, 1, 4, (8,), "yes", ("notes",)),
-    Stage("clear, six fields", 250, 12, 6, 2, 6, (6,), "yes"),
+    Stage("clear, three fields", 600, 16, 3, 1, 3, (4,), "yes", ("notes",)),
+    Stage("clear, six fields", 350, 12, 6, 2, 5, (6,), "yes"),
     Stage("clear, two to four letters", 200, 16, 6, 2, 6, (2, 3, 4), "letters"),
     Stage("clear, six to ten letters", 150, 8, 9, 3, 10, (6, 10), "letters"),
 )
@@ -234,6 +234,10 @@ class Teacher:
         self.words = load_reader(str(folder))
         self.model = load_model(str(folder), dtype="float32").train()
         self.tokens = Tokens(self.words, ends(self.model, self.words), 1024)
+        self.among = [
+            torch.tensor(self.words.convert_tokens_to_ids([word.lower() for word in some]))
+            for some in (YES_NO, LETTERS[: TESTED.candidates])
+        ]
         self.optimiser = Optimiser([self.model], LEARNING_RATE)
         self.work, self.step, self.steps = work, step, steps
 
@@ -270,10 +274,13 @@ class Teacher:
         ids, following = made["input_ids"][:, 1:], target[:, 1:]
         answer = (following != IGNORED) & (following != self.words.eos_token_id)
         real = made["attention_mask"][:, 1:] == 1
-        logits = self.model.lm_head(hidden[answer])
-        loss = F.cross_entropy(logits, following[answer])
+        # as it will be asked: the choices stand against each other alone
+        among = next(one for one in self.among if following[answer][0] in one)
+        logits = self.model.lm_head(hidden[answer])[:, among]
+        wanted = (following[answer][:, None] == among).int().argmax(-1)
+        loss = F.cross_entropy(logits, wanted)
         reading = F.cross_entropy(self.model.lm_head(hidden[real]), ids[real])
-        right = (logits.argmax(-1) == following[answer]).float().mean()
+        right = (logits.argmax(-1) == wanted).float().mean()
         return loss + READING * reading, (float(loss.detach()), float(right))
 
     def save(self, folder: Path) -> Path:
