@@ -1,6 +1,8 @@
 """Counting in the place of a language model: ties are no edges, in whatever order they stand."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -114,7 +116,7 @@ def test_what_it_cannot_answer_is_a_failure():
     assert isinstance(said, Failure) and said.kind == "unsupported"
 
 
-def chosen(*lines, choices="AB"):
+def chosen(*lines: str, choices: Sequence[str] = "AB") -> Any:
     (said,) = tallies.choose([Request("u", ("\n".join(lines),))], [choices])
     return said
 
