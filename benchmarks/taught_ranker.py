@@ -9,8 +9,9 @@ letters; then people as they are, ten candidates. One model learns all arms of t
 titles clean or noisy, notes, and both. It is trained with the parts of `reelm.tune`, loaded by the
 backend `transformers` and asked as `reelm rerank` asks.
 
-Settings were chosen on population 60. Lines of results/taught_ranker.jsonl: "curve" during the
-training, then one arm of one population each; lines that are there are not made again.
+Nothing is tested on population 60, which the curve looks at. Lines of results/taught_ranker.jsonl:
+"curve" during the training, then one arm of one population each; lines that are there are not made
+again.
 """
 
 import argparse
