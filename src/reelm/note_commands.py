@@ -307,6 +307,13 @@ def rerank(
         list[Path] | None,
         typer.Option(help="Notes of videos; repeatable. The newest ones if not given."),
     ] = None,
+    lessons: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write lists of training with their answers to this file, for `reelm tune --on`, "
+            "and ask nobody."
+        ),
+    ] = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
     sets: Set = None,
@@ -316,6 +323,7 @@ def rerank(
     One in ten videos is the one that was watched next. --backend tallies counts instead of reading.
     """
     from reelm import dossiers, runs, sources
+    from reelm import lessons as writing
     from reelm import rerank as verb
 
     raw = asked.raw(settings, sets)
@@ -324,6 +332,12 @@ def rerank(
     asked.about_videos(told)
     videos = asked.catalog(found.catalog, work).videos
     texts = verb.lines(videos, dossiers.said(told), how.show)
+    if lessons:
+        made = verb.lessons(found.read().train, texts, how)
+        writing.write(lessons, made)
+        typer.echo(f"{len(made)} rows")
+        typer.echo(lessons)
+        return
     reader = asked.maker(backend, raw, "user")
     reader = reader() if backend != "tallies" else reader
     try:

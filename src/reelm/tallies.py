@@ -6,6 +6,7 @@ and read here, so that both sides agree on it.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import fsum
@@ -27,6 +28,9 @@ from reelm.prompts.user_profile import MOST, UserProfile
 
 SILENT = ("", "none", "unknown", "null", "n/a", "other")
 LONGEST = 40  # characters; longer values are free text that no two videos share
+WORD = re.compile(r"\w+")
+FREE = ("title", "caption", "summary")
+"""Fields whose values are free text, counted by their words."""
 SMOOTHING = 2.0
 """Videos' worth of doubt beside those that were watched."""
 FORMS = {
@@ -40,6 +44,10 @@ FACTOR_OF = {"subject": "topic", "scene": "setting", "motion": "action", "instru
 """Fields of notes that are factors by another name."""
 WATCHED, CANDIDATE = "- ", ") "
 """How a line about a watched video begins, and what follows the letter of a candidate."""
+TIMES = "x "
+"""What follows the number of like videos, before the one line that stands for them."""
+YES_NO = ("Yes", "No")
+"""Choices where one candidate is shown alone."""
 
 Answers = Mapping[str, Mapping[str, Any]]
 """What a model said of videos: fields by video id."""
@@ -66,22 +74,29 @@ class Tallies(Backend):
         return {"backend": self.name, "model": "counting", "weights": None, "decoding": decoding}
 
 
-def values(answer: Mapping[str, Any]) -> list[Value]:
-    """Short values of an answer that say something, lowercase."""
+def values(answer: Mapping[str, Any], longest: int | None = LONGEST) -> list[Value]:
+    """Values of an answer that say something in at most `longest` characters, lowercase; of any
+    length if None."""
     short = ((field, str(value or "").strip().lower()) for field, value in answer.items())
-    return [(f, v) for f, v in short if v not in SILENT and len(v) <= LONGEST]
+    return [(f, v) for f, v in short if v not in SILENT and (not longest or len(v) <= longest)]
 
 
-def line(answer: Mapping[str, Any]) -> str:
+def line(answer: Mapping[str, Any], longest: int | None = LONGEST) -> str:
     """An answer in a line, such as `subject: cat; scene: city`; nothing in it can end the line."""
-    plain = ((f, " ".join(v.replace(";", ",").split())) for f, v in values(answer))
+    plain = ((f, " ".join(v.replace(";", ",").split())) for f, v in values(answer, longest))
     return "; ".join(f"{field}: {value}" for field, value in plain)
 
 
 def read(text: str) -> list[Value]:
-    """The values of such a line."""
+    """The values of such a line; of FREE ones the words, each once."""
     parts = (part.partition(": ") for part in text.split("; "))
-    return [(field.strip(), value.strip()) for field, colon, value in parts if colon]
+    found = [(field.strip(), value.strip()) for field, colon, value in parts if colon]
+    return [
+        (field, one)
+        for field, value in found
+        for one in (dict.fromkeys(WORD.findall(value.lower())) if field in FREE else [value])
+        if len(one) <= LONGEST
+    ]
 
 
 def choose(
@@ -192,26 +207,59 @@ def _often(watched: list[list[Value]]) -> list[tuple[Value, int]]:
 
 
 def _watched(request: Request) -> list[str]:
-    """The lines about watched videos."""
-    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
-    return [one.removeprefix(WATCHED) for one in lines if one.startswith(WATCHED)]
+    """The lines about watched videos; one that stands for several comes as often."""
+    found: list[str] = []
+    for text in _lines(request):
+        if text.startswith(WATCHED):
+            told = text.removeprefix(WATCHED)
+            number, times, rest = told.partition(TIMES)
+            found += [rest] * int(number) if times and number.isdecimal() else [told]
+    return found
+
+
+def _lines(request: Request) -> list[str]:
+    return [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
 
 
 def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
-    """Log-probabilities by the sum of log-odds of a candidate's values."""
-    lines = [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
+    """Log-probabilities by the sum of log-odds of a candidate's values; several values of a field,
+    as words are, count as their mean. Alone, a candidate is as likely liked as not at 0."""
     watched = [read(one) for one in _watched(request)]
     shown = {
-        one[0]: read(one[1 + len(CANDIDATE) :]) for one in lines if one[1:].startswith(CANDIDATE)
+        one[0]: read(one[1 + len(CANDIDATE) :])
+        for one in _lines(request)
+        if one[1:].startswith(CANDIDATE)
     }
+    alone = tuple(choices) == YES_NO
     missing = [choice for choice in choices if choice not in shown]
-    if missing:
+    if alone and len(shown) != 1:
+        return Failure("bad_request", f"{len(shown)} candidates are shown where Yes or No is asked")
+    if missing and not alone:
         return Failure("bad_request", f"no line says what the candidate {missing[0]!r} is")
-    fields: dict[str, set[str]] = {}
-    for field, value in (pair for row in (*watched, *shown.values()) for pair in row):
-        fields.setdefault(field, set()).add(value)
-    usual = {(f, v): 1 / len(some) for f, some in fields.items() for v in some}
-    odds = log_odds(watched, usual)
-    # an exact sum: equal candidates score the same in whatever order their values are added
-    scores = [fsum(odds[value] for value in set(shown[choice])) for choice in choices]
-    return log_softmax(np.array(scores)).tolist()
+    odds = log_odds(watched, _usual([*watched, *shown.values()]))
+    scores = {letter: _liking(row, odds) for letter, row in shown.items()}
+    if alone:
+        return log_softmax(np.array([*scores.values(), 0.0])).tolist()
+    return log_softmax(np.array([scores[choice] for choice in choices])).tolist()
+
+
+def _usual(rows: Sequence[Sequence[Value]]) -> dict[Value, float]:
+    """Share of lines that would have each value if all of its field were as frequent."""
+    held: dict[str, list[set[str]]] = {}
+    for row in rows:
+        for field in {field for field, _ in row}:
+            held.setdefault(field, []).append({v for f, v in row if f == field})
+    found = {}
+    for field, some in held.items():
+        known = set().union(*some)
+        share = sum(map(len, some)) / len(some) / len(known)
+        found |= {(field, value): share for value in known}
+    return found
+
+
+def _liking(row: Sequence[Value], odds: Mapping[Value, float]) -> float:
+    by: dict[str, set[str]] = {}
+    for field, value in row:
+        by.setdefault(field, set()).add(value)
+    # exact sums: equal candidates score the same in whatever order their values are added
+    return fsum(fsum(odds[f, v] for v in some) / len(some) for f, some in by.items())

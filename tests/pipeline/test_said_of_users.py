@@ -44,6 +44,8 @@ def test_world_to_llmrec_by_commands(tmp_path):
     few = [f"--set=rerank.{one}" for one in ("candidates=2", "questions=5", "watched=1")]
     lists = json.loads(Path(said("rerank", base, *reader, *few, *work)[-1]).read_text())
     assert lists["lists"] == 5 and not lists["failed"] and lists["moved by turning"] > 0
+    taught = tmp_path / "lists.jsonl"
+    assert said("rerank", base, "--lessons", taught, *few, *work) == ["5 rows", str(taught)]
 
     users = ("--backend", "tallies", "--notes", notes, *CUT, *CHEAP, *work)
     profile = said("annotate", "--prompt", "user_profile", *users)[-1]

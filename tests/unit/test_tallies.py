@@ -1,6 +1,8 @@
 """Counting in the place of a language model: ties are no edges, in whatever order they stand."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -59,7 +61,8 @@ def test_equal_candidates_score_the_same_however_their_values_are_added():
     """Five candidates with values of their own, each of which came as often as those of others."""
     families = [[f"{name}{n}: x" for n in range(9)] for name in "abcde"]
     watched = ["- " + "; ".join(value for some in families for value in some[n:]) for n in range(9)]
-    lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", families, strict=True)]
+    told = [some[n:] + some[:n] for n, some in enumerate(families)]
+    lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", told, strict=True)]
     request = Request("u", ("\n".join([*watched, *lines]),))
     ((first, *rest),) = tallies.choose([request], [list("ABCDE")])
     assert rest == [first] * 4
@@ -111,3 +114,39 @@ def test_preferences_are_the_most_frequent_value_of_each_factor():
 def test_what_it_cannot_answer_is_a_failure():
     said = profile("What is seen?", Attributes.schema())
     assert isinstance(said, Failure) and said.kind == "unsupported"
+
+
+def chosen(*lines: str, choices: Sequence[str] = "AB") -> Any:
+    (said,) = tallies.choose([Request("u", ("\n".join(lines),))], [choices])
+    return said
+
+
+def test_a_line_that_stands_for_three_counts_three_times():
+    rest = ["- kind: dog", "", "A) kind: cat", "B) kind: dog"]
+    assert chosen("- 3x kind: cat", *rest) == chosen(*["- kind: cat"] * 3, *rest)
+    assert chosen("- 3x kind: cat", *rest)[0] > chosen("- kind: cat", *rest)[0]
+
+
+def test_titles_are_counted_by_their_words_however_long_they_are():
+    watched = ["- title: my red cat", "- title: A cat, again!", "- title: the sea"]
+    cat, sea = chosen(*watched, "A) title: cat", "B) title: sea")
+    assert cat > sea
+    same, longer = chosen(*watched, "A) title: cat", "B) title: cat cat cat")
+    assert same == longer
+    assert tallies.read("title: Cat, cat; mood: sad") == [("title", "cat"), ("mood", "sad")]
+
+
+def test_a_candidate_alone_is_answered_by_yes_or_no():
+    watched = ["- kind: cat", "- kind: cat", "- kind: dog"]
+    yes, no = chosen(*watched, "A) kind: cat", choices=tallies.YES_NO)
+    assert yes > no
+    yes, no = chosen(*watched, "A) kind: dog", choices=tallies.YES_NO)
+    assert yes < no
+    said = chosen("- kind: cat", "A) kind: cat", "B) kind: dog", choices=tallies.YES_NO)
+    assert isinstance(said, Failure) and said.kind == "bad_request"
+
+
+def test_free_text_is_told_whole_where_it_is_wanted():
+    answer = {"summary": "a cat that runs from one end of a garden to the other", "mood": "none"}
+    assert tallies.line(answer) == ""
+    assert tallies.line(answer, longest=None) == f"summary: {answer['summary']}"

@@ -18,6 +18,7 @@ PROMPTS = {
     "rationale": "reelm.prompts.rationale:Rationale",  # likewise, in three steps
     "speech": "reelm.prompts.speech:Speech",  # what `reelm transcribe` hears
     "user_profile": "reelm.prompts.user_profile:UserProfile",  # likewise
+    "visual_summary": "reelm.prompts.visual_summary:VisualSummary",  # short, for rankers that read
 }
 
 

@@ -19,6 +19,7 @@ from reelm.prompts.knowledge import Knowledge
 from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
+from reelm.prompts.visual_summary import VisualSummary
 from reelm.world.clips import sample_clip, sentence
 from reelm.world.vocabulary import ATTRIBUTES
 
@@ -164,3 +165,10 @@ def test_a_rationale_reads_step_by_step():
     assert Rationale.as_text(whole) == "cats. slow. a cat asleep. a cat in a city."
     assert Rationale.as_text({"next": ["a cat asleep"]}) == "a cat asleep."
     assert Rationale.as_text({"taste": None}) == ""
+
+
+def test_a_summary_is_short_and_reads_as_itself():
+    schema = VisualSummary.schema()
+    assert faults({"summary": "a cat"}, schema) == [] and faults({"summary": "a " * 200}, schema)
+    assert VisualSummary.as_text({"summary": " a cat "}) == "a cat"
+    assert VisualSummary.as_text({"summary": "none"}) == VisualSummary.as_text({}) == ""

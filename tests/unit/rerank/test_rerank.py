@@ -15,7 +15,7 @@ from reelm.data.preferences import LETTERS
 from reelm.data.split import leave_last_two
 from reelm.errors import BadData
 from reelm.models.popularity import Popularity
-from reelm.rerank import RerankConfig
+from reelm.rerank import RerankConfig, reading
 from reelm.tallies import Tallies
 
 SMALL = RerankConfig(candidates=4, turns=2, questions=12)
@@ -72,7 +72,7 @@ def test_lines_tell_titles_notes_or_both():
 
 
 def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
-    lists = rerank.drawn(split.test, run, told, SMALL)
+    lists = rerank.drawn(split.test, run.items, told, SMALL)
     assert lists.items.shape == (12, 4) and len(set(lists.target)) > 1
     by_user = {user: row for row, user in enumerate(split.test.users)}
     for user, shown, place in zip(lists.user, lists.items, lists.target, strict=True):
@@ -80,16 +80,16 @@ def test_a_list_holds_one_target_and_nothing_that_was_watched(split, run, told):
         assert shown[place] in split.test.targets(row)
         assert len(set(shown)) == 4 and not set(shown) & set(split.test.history(row))
         assert sum(item in split.test.targets(row) for item in shown) == 1
-    again = rerank.drawn(split.test, run, told, SMALL)
+    again = rerank.drawn(split.test, run.items, told, SMALL)
     assert np.array_equal(again.items, lists.items)
 
 
 def test_videos_that_nothing_is_told_of_are_in_no_list(split, run, told):
     some = {video: text for video, text in told.items() if video not in ("v1", "v2")}
-    lists = rerank.drawn(split.test, run, some, SMALL)
+    lists = rerank.drawn(split.test, run.items, some, SMALL)
     assert not {"v1", "v2"} & {run.items[item] for item in lists.items.flat}
     with pytest.raises(BadData, match="--notes"):
-        rerank.drawn(split.test, run, dict(list(told.items())[:5]), SMALL)
+        rerank.drawn(split.test, run.items, dict(list(told.items())[:5]), SMALL)
 
 
 def test_who_counts_what_was_liked_beats_the_order_shown_and_the_placebo_does_not(
@@ -117,6 +117,21 @@ def test_turned_all_the_way_round_a_liking_for_a_letter_is_worth_nothing(
     assert found["reader hit@1 by place of the target"] == {"first": 1.0, "last": 0.0}
 
 
+def test_candidates_shown_alone_score_by_yes_against_no(split, run, told, tmp_path):
+    def yes(request, words):
+        (text,) = request.parts
+        assert words == ("Yes", "No") and "B) " not in text
+        return [0.0 if "A) taste: odd" in text else -3.0, -1.0]
+
+    reader, alone = Reader(yes), SMALL.model_copy(update={"ask": "yes"})
+    folder = rerank.rerank(run, split, told, reader, alone, tmp_path)
+    assert reader.asked == 2 * 12 * 4, "each candidate once, whatever the turns"
+    found = report(folder)
+    assert found["moved by turning"] is None
+    counted = rerank.rerank(run, split, told, Tallies(), alone, tmp_path)
+    assert report(counted)["ways"]["reader"]["ndcg"][0] > found["ways"]["order"]["ndcg"][0]
+
+
 def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_path):
     reader = Reader(lambda request, letters: Failure("refused", "no"))
     found = report(rerank.rerank(run, split, told, reader, SMALL, tmp_path))
@@ -126,7 +141,7 @@ def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_pat
 
 
 def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_path, monkeypatch):
-    monkeypatch.setattr(rerank, "AT_ONCE", 10)
+    monkeypatch.setattr(reading, "AT_ONCE", 10)
     whole = Reader(likes_the_first)
     straight = rerank.rerank(run, split, told, whole, SMALL, tmp_path / "straight")
 
