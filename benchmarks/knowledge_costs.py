@@ -209,7 +209,11 @@ def show() -> None:
         read, written, hours = spent(costs, one.asked)
         print(f"| {one.name} ({one.metric}) | {read:,} | {written:,} | {hours:.2f} | {one.gain} "
               f"| {one.fair} ({one.control}) |")  # fmt: skip
-        points[one.name.partition(":")[0]] = {"at": hours, "mean": one.fair.share, "half": one.fair.half}
+        points[one.name.partition(":")[0]] = {
+            "at": hours,
+            "mean": one.fair.share,
+            "half": one.fair.half,
+        }
     title, y = "What knowledge gains over its fair control", "share of the control's quality"
     picture = against(title, points, "core hours to ask for it", y)
     (IMAGES / "knowledge.svg").write_text(picture)
