@@ -1,0 +1,147 @@
+"""States of tokens, and how an item's vector is made of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from reelm.data.dataset import Dataset
+from reelm.errors import ConfigError
+from reelm.models.blocks.dropout import Dropout
+from reelm.models.blocks.features import FeatureTables
+
+
+class Additive(nn.Module):
+    """One vector of several: their mean by weights that each gives itself; zero of none."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.key, self.query = nn.Linear(dim, dim), nn.Linear(dim, 1, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "rows places dim"], real: Bool[Tensor, "rows places"]
+    ) -> Float[Tensor, "rows dim"]:
+        """The mean over what is real."""
+        score = self.query(torch.tanh(self.key(x)))[..., 0]
+        weight = score.masked_fill(~real, -1e9).softmax(1) * real
+        return (weight[:, None] @ x)[:, 0]
+
+
+class Reader(nn.Module):
+    """Reads what is kept of items: places of states, and features, a place each."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        states: tuple[str, int],
+        features: Sequence[str],
+        dim: int,
+        dropout: float,
+        top: nn.Module | None = None,
+    ) -> None:
+        """
+        Args:
+            states: name of the table, empty if none is read, and how many places a row has.
+            top: what states go through first; takes `inputs_embeds` and is causal.
+
+        Raises:
+            MissingInput: the dataset was loaded without a table.
+            ConfigError: a row is not so many places.
+        """
+        super().__init__()
+        name, self.tokens = states
+        self.top = top
+        table = data.feature(name, "once") if name else None
+        self.register_buffer("table", table, persistent=False)  # wide, and remade by its encoder
+        self.table: Tensor | None
+        if table is not None:
+            width, rest = divmod(table.shape[1], self.tokens)
+            if rest:
+                raise ConfigError(
+                    f"model.tokens: {name} is {table.shape[1]} wide, which is not {self.tokens} "
+                    "places of one width. Set what its encoder was told (encoder.tokens)."
+                )
+            self.norm, self.project = nn.LayerNorm(width), nn.Linear(width, dim)
+        self.tables = FeatureTables(data, features, "once")
+        self.beside = nn.ModuleList(nn.Linear(raw, dim) for raw in self.tables.widths)
+        places = self.tokens * bool(name) + len(features)
+        self.dropout, self.attention = Dropout(dropout), Additive(dim) if places > 1 else None
+
+    def forward(self, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows dim"]:
+        """Vectors of these items; zero of those of which nothing is kept."""
+        places, real = [], []
+        if self.table is not None:
+            found, there = self._places(self.table[rows])
+            places, real = [found], [there]
+        for project, table in zip(self.beside, self.tables.whole, strict=True):
+            places.append(project(table[rows])[:, None])
+            real.append((table[rows] != 0).any(1, keepdim=True))
+        return self._gathered(torch.cat(places, 1), torch.cat(real, 1))
+
+    def described(self, states: Float[Tensor, "rows raw"]) -> Float[Tensor, "rows dim"]:
+        """Vectors of what is known by its states alone."""
+        places, real = self._places(states)
+        return self._gathered(places, real)
+
+    def _gathered(
+        self, x: Float[Tensor, "rows places dim"], real: Bool[Tensor, "rows places"]
+    ) -> Float[Tensor, "rows dim"]:
+        x = self.dropout(x)
+        return (
+            self.attention(x, real) if self.attention is not None else (x * real[..., None])[:, 0]
+        )
+
+    def _places(
+        self, states: Float[Tensor, "rows raw"]
+    ) -> tuple[Float[Tensor, "rows places dim"], Bool[Tensor, "rows places"]]:
+        x = states.float().unflatten(1, (self.tokens, -1))
+        real = (x != 0).any(2)
+        longest = max(1, int(real.sum(1).max())) if len(real) else 1
+        x, real = x[:, :longest], real[:, :longest]
+        if self.top is not None:  # causal, and padding is on the right: no mask is needed
+            x = self.top(inputs_embeds=x, use_cache=False).last_hidden_state
+        return self.project(self.norm(x)), real
+
+
+def nearest(
+    states: Float[Tensor, "users raw"],
+    table: Float[Tensor, "items raw"],
+    seen: Bool[Tensor, "items"],
+    tokens: int,
+) -> Int[Tensor, "users"]:
+    """The item of training whose mean state is most like each user's; 0 where he has none."""
+    items, users = (_mean(some, tokens) for some in (table, states))
+    like = users @ items.T
+    like[:, ~seen | (items == 0).all(1)] = -torch.inf
+    return like.argmax(1) * (users != 0).any(1)
+
+
+def _mean(states: Float[Tensor, "rows raw"], tokens: int) -> Float[Tensor, "rows width"]:
+    """Mean states less what all have in common, of length 1; zeros where there is none."""
+    x = states.float().unflatten(1, (tokens, -1))
+    real = (x != 0).any(2)
+    mean = x.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+    there = real.any(1, keepdim=True)
+    common = mean.sum(0) / there.sum().clamp(min=1)
+    return F.normalize((mean - common) * there, dim=1)
+
+
+def must_fit(made: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+    """See that a table was made as the settings of a model want it.
+
+    Args:
+        made: identity of the encoder.
+
+    Raises:
+        ConfigError: it was not.
+    """
+    other = [key for key, value in wanted.items() if made.get(key) != value]
+    if other:
+        was, now = ({key: of.get(key) for key in other} for of in (made, wanted))
+        raise ConfigError(
+            f"once: {name} was made with {was}, and the settings of the model want {now}. Encode "
+            "again with --encoder states, or set top, tokens and language_model as they were."
+        )
