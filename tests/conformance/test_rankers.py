@@ -19,7 +19,7 @@ LEARN = train.TrainConfig(epochs=40, batch_size=24, learning_rate=0.01, patience
 QUICK = train.TrainConfig(epochs=2, batch_size=8)
 
 BOTH = {"features": ("text",), "profiles": ("profile",)}
-ONCE = {"states": "text", "tokens": 2}
+ONCE = {"states": "text", "tokens": 1, "features": ("text",)}
 VARIANTS = {
     "din": {"": {}, "fields": BOTH},
     "dcn": {"": {}, "fields": BOTH},

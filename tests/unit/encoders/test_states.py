@@ -65,7 +65,7 @@ def test_short_texts_keep_every_state_and_long_ones_the_means_of_neighbours(read
     encoder = States(StatesConfig(model=str(reader), **SETTINGS | {"label": ""}))
     lower, words = halves.load_half(str(reader), 1, "lower"), halves.load_tokenizer(str(reader))
     lengths = []
-    for text in ("a cat", "a red cat dances on the beach"):
+    for text in ("a cat", "a red cat dances on the beach at night, blue fish"):
         ids = words(text, return_tensors="pt")["input_ids"][:, :24]
         with torch.inference_mode():
             states = lower(input_ids=ids).last_hidden_state[0].numpy()
