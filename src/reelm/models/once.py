@@ -8,8 +8,8 @@ Departures:
   chosen one from the same list and takes a softmax over the five;
 - what the lower layers give is kept as at most `tokens` places per item, neighbours averaged, so
   that the tables of a catalogue fit; texts of no more tokens lose nothing;
-- states are normalised before the linear layer, since those of language models have a few columns
-  a hundred times as large as the others;
+- states are standardised over the catalogue before the linear layer: they have much in common, and
+  a few columns a hundred times as large as the others;
 - profiles and generated items come from a part of a history, and only what came after it is learned
   from; the paper makes them from all of it;
 - topics and regions of a profile are whatever `profiles` tables hold, not learned embeddings;

@@ -70,7 +70,7 @@ def test_scores_from_kept_states_are_those_of_the_whole_model(reader, top):
         for video, text in zip(IDS, TEXTS, strict=True):
             ids = words("short video; " + text, return_tensors="pt")["input_ids"]
             assert ids.shape[1] <= TOKENS
-            x = read.project(read.norm(whole(input_ids=ids).last_hidden_state))
+            x = read.projected(whole(input_ids=ids).last_hidden_state)
             row = cut.train.items.index(video)
             model.vectors[row] = read.attention(x, torch.ones(1, len(x[0])).bool())[0]
         fresh = model.score(*asked(cut))

@@ -13,6 +13,8 @@ from reelm.errors import ConfigError
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.features import FeatureTables
 
+SAMPLE = 256  # items by which columns are standardised
+
 
 class Additive(nn.Module):
     """One vector of several: their mean by weights that each gives itself; zero of none."""
@@ -64,7 +66,10 @@ class Reader(nn.Module):
                     f"model.tokens: {name} is {table.shape[1]} wide, which is not {self.tokens} "
                     "places of one width. Set what its encoder was told (encoder.tokens)."
                 )
-            self.norm, self.project = nn.LayerNorm(width), nn.Linear(width, dim)
+            mean, deviation = self._usual(table)
+            self.register_buffer("mean", mean)
+            self.register_buffer("deviation", deviation)
+            self.project = nn.Linear(width, dim)
         self.tables = FeatureTables(data, features, "once")
         self.beside = nn.ModuleList(nn.Linear(raw, dim) for raw in self.tables.widths)
         places = self.tokens * bool(name) + len(features)
@@ -101,9 +106,33 @@ class Reader(nn.Module):
         real = (x != 0).any(2)
         longest = max(1, int(real.sum(1).max())) if len(real) else 1
         x, real = x[:, :longest], real[:, :longest]
-        if self.top is not None:  # causal, and padding is on the right: no mask is needed
-            x = self.top(inputs_embeds=x, use_cache=False).last_hidden_state
-        return self.project(self.norm(x)), real
+        return self.projected(self._through(x)), real
+
+    def projected(self, x: Float[Tensor, "rows places width"]) -> Float[Tensor, "rows places dim"]:
+        """What is made of states that have gone through the whole language model."""
+        return self.project((x - self.mean) / self.deviation)
+
+    def _through(self, x: Float[Tensor, "rows places width"]) -> Float[Tensor, "rows places width"]:
+        if self.top is None:
+            return x
+        # causal, and padding is on the right: no mask is needed
+        return self.top(inputs_embeds=x, use_cache=False).last_hidden_state
+
+    @torch.no_grad()
+    def _usual(
+        self, table: Float[Tensor, "items raw"]
+    ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
+        """Mean and deviation of each column over the places of some items, before anything is
+        learned: states have much in common, and a few columns a hundred times as large as others.
+        """
+        known = table[(table != 0).any(1)]
+        some = known[torch.linspace(0, len(known) - 1, min(len(known), SAMPLE)).long()]
+        x = some.float().unflatten(1, (self.tokens, -1))
+        real = (x != 0).any(2)
+        if not real.any():
+            return x.new_zeros(x.shape[2]), x.new_ones(x.shape[2])
+        found = self._through(x)[real]
+        return found.mean(0), found.std(0, correction=0) + 1e-6
 
 
 def nearest(
