@@ -128,7 +128,8 @@ class ONCE(Pointwise):
         if config.profiles:
             last = nn.Linear(widths[-1], config.dim)
             self.fuse = nn.Sequential(mlp(widths, config.dropout), last)
-        self.bias = nn.Parameter(torch.zeros(()))
+        liked = 0.5 if data.exposures is None else float(data.exposures.label.mean())
+        self.bias = nn.Parameter(torch.logit(torch.tensor(liked), eps=1e-3))
         self.wanted = Wanted(config, data) if config.generated else None
         self._fresh = False
         self.register_state_dict_pre_hook(lambda model, *_: model.refresh())

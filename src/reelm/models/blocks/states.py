@@ -12,6 +12,7 @@ from reelm.data.dataset import Dataset
 from reelm.errors import ConfigError
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.features import FeatureTables
+from reelm.models.blocks.items import LENGTH
 
 SAMPLE = 256  # items by which columns are standardised
 
@@ -122,8 +123,10 @@ class Reader(nn.Module):
     def _usual(
         self, table: Float[Tensor, "items raw"]
     ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
-        """Mean and deviation of each column over the places of some items, before anything is
-        learned: states have much in common, and a few columns a hundred times as large as others.
+        """What to take from each column and what to divide it by, so that over the places of some
+        items it has mean 0 and one deviation, and the mean of an item's places the length that
+        other features have. States have much in common, and a few columns a hundred times as large
+        as the others; it is measured before anything is learned.
         """
         known = table[(table != 0).any(1)]
         some = known[torch.linspace(0, len(known) - 1, min(len(known), SAMPLE)).long()]
@@ -131,8 +134,10 @@ class Reader(nn.Module):
         real = (x != 0).any(2)
         if not real.any():
             return x.new_zeros(x.shape[2]), x.new_ones(x.shape[2])
-        found = self._through(x)[real]
-        return found.mean(0), found.std(0, correction=0) + 1e-6
+        x = self._through(x)
+        mean, deviation = x[real].mean(0), x[real].std(0, correction=0) + 1e-6
+        whole = (((x - mean) / deviation) * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+        return mean, deviation * whole.norm(dim=1).mean().clamp(min=1e-6) / LENGTH
 
 
 def nearest(
