@@ -17,7 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,31 @@ from harness import interleaved, ratio, report
 from jaxtyping import Float
 from llmrec_worlds import Population, population
 
-from reelm import files
+from reelm import dossiers, files
 from reelm.data.dataset import Dataset, DatasetConfig
 from reelm.data.packing import pack
 from reelm.data.split import Split, SplitConfig, split
 from reelm.data.tables import Features, read_catalog
 from reelm.encode import fielded
+from reelm.encoders.hashing import Hashing
 from reelm.encoders.states import States, StatesConfig
 from reelm.encoders.text import Text
 from reelm.evaluate import places
 from reelm.halves import POCKET
 from reelm.models.once import ONCEConfig
 from reelm.probabilities import grouped_auc
+from reelm.prompts.generated_videos import GeneratedVideos
+from reelm.tallies import Tallies
 from reelm.train import TrainConfig, build, fit
 from reelm.world.people import SPLIT_DAY
 from reelm.world.tables import DAY_S, EPOCH_S
 
 TABLE = "once_world"
-VIDEOS, PEOPLE = 800, 500
+VIDEOS, PEOPLE = 800, 300
 NEGATIVES = 4
 NEW = 4  # interactions before the test of a new person, the last of them validation
 TOKENS, LENGTH = 16, 20
+CUT, WATCHED = 0.7, 20  # share of a training history that is told of, and most videos of it
 GENERIC = "you won't believe this"
 SCHEDULE = TrainConfig(
     epochs=10, patience=3, batch_size=1024, learning_rate=3e-3, measure="places/auc"
@@ -66,6 +70,12 @@ PAIRS = (
     ("title and dealt notes, k=0 (placebo)", "title, k=0"),
     ("title and notes, k=1", "title and notes, k=0"),
     ("half generic titles, k=1", "half generic titles, k=0"),
+    ("later parts alone", "title and notes, k=0"),
+    ("+ interests", "later parts alone"),
+    ("+ interests of others (placebo)", "later parts alone"),
+    ("+ generated, as text", "later parts alone"),
+    ("+ generated, nearest", "later parts alone"),
+    ("+ generated for others (placebo)", "later parts alone"),
 )
 CONFIG = {"tokens": TOKENS, "max_length": LENGTH, "user_encoder": "naml"}
 
@@ -157,12 +167,14 @@ def chosen(events: pl.DataFrame, videos: Sequence[str], seed: int) -> pl.DataFra
     log = log.with_columns(test=pl.col("timestamp") >= EPOCH_S + SPLIT_DAY * DAY_S)
     back = pl.int_range(pl.len(), 0, -1).over("user_id", "test")  # 1 is the last of its part
     log = log.with_columns(back=back)
-    log = log.filter(pl.col("test") | ~pl.col("user_id").is_in(new) | (pl.col("back") <= NEW))
+    log = log.filter(
+        pl.col("test") | ~pl.col("user_id").is_in(new.implode()) | (pl.col("back") <= NEW)
+    )
     held = pl.when(pl.col("back") == 1).then(pl.lit("valid")).otherwise(pl.lit("train"))
     return log.select(
         "user_id", "video_id",
         split=pl.when("test").then(pl.lit("test")).otherwise(held),
-        new=pl.col("user_id").is_in(new),
+        new=pl.col("user_id").is_in(new.implode()),
     )  # fmt: skip
 
 
@@ -184,36 +196,85 @@ def lists(log: pl.DataFrame, seed: int) -> pl.DataFrame:
     return table.with_row_index("order").cast({"order": pl.Int64})
 
 
-def arms(world: World) -> dict[str, tuple[Callable[[], list[Features]], dict[str, Any]]]:
-    """Tables of videos, made when they are asked for, and settings by arm."""
-    texts = world.texts
+@dataclass(frozen=True)
+class Arm:
+    """One line of the table."""
 
-    def states(kind: str, top: int = 0) -> Callable[[], list[Features]]:
-        return lambda: [texts.states(kind, top)]
+    videos: Callable[[Texts], Features]
+    settings: dict[str, Any]
+    users: Callable[[World, Split], list[Features]] = lambda world, cut: []
 
-    def sentences(kind: str) -> Callable[[], list[Features]]:
-        return lambda: [texts.sentences(kind)]
 
-    alone, tuned = {"states": "", "features": ("sentence",)}, {"top": 1}
+def arms() -> dict[str, Arm]:
+    """By name, what matters most first."""
+
+    def states(kind: str, top: int = 0) -> Callable[[Texts], Features]:
+        return lambda texts: texts.states(kind, top)
+
+    def sentences(kind: str) -> Callable[[Texts], Features]:
+        return lambda texts: texts.sentences(kind)
+
+    def told(dealt: bool = False, silent: bool = False) -> Callable[..., list[Features]]:
+        return lambda world, cut: generated(world, cut, dealt, silent)
+
+    alone, tuned, whole = {"states": "", "features": ("sentence",)}, {"top": 1}, "title and notes"
+    wanted, nearest = {"generated": "wanted"}, {"generated": "wanted", "generated_as": "nearest"}
+    interests = {"profiles": ("interests",)}
     return {
-        "title, one vector": (sentences("title"), alone),
-        "title and notes, one vector": (sentences("title and notes"), alone),
-        "title, k=0": (states("title"), {}),
-        "title and notes, k=0": (states("title and notes"), {}),
-        "title and dealt notes, k=0 (placebo)": (states("title and dealt notes"), {}),
-        "title and notes, k=1": (states("title and notes", 1), tuned),
-        "half generic titles, k=0": (states("half generic"), {}),
-        "half generic titles, k=1": (states("half generic", 1), tuned),
+        "title and notes, k=0": Arm(states(whole), {}),
+        "title, one vector": Arm(sentences("title"), alone),
+        "title, k=0": Arm(states("title"), {}),
+        "title and dealt notes, k=0 (placebo)": Arm(states("title and dealt notes"), {}),
+        "title and notes, one vector": Arm(sentences(whole), alone),
+        "later parts alone": Arm(states(whole), wanted, told(silent=True)),
+        "+ interests": Arm(states(whole), interests, told()),
+        "+ interests of others (placebo)": Arm(states(whole), interests, told(dealt=True)),
+        "+ generated, as text": Arm(states(whole), wanted, told()),
+        "+ generated, nearest": Arm(states(whole), nearest, told()),
+        "+ generated for others (placebo)": Arm(states(whole), wanted, told(dealt=True)),
+        "title and notes, k=1": Arm(states(whole, 1), tuned),
+        "half generic titles, k=0": Arm(states("half generic"), {}),
+        "half generic titles, k=1": Arm(states("half generic", 1), tuned),
     }
+
+
+def generated(world: World, cut: Split, dealt: bool, silent: bool) -> list[Features]:
+    """Interests and videos for each user, by counting in the first CUT of his training.
+
+    Args:
+        dealt: give each user what was made for another, who had read as much.
+        silent: say nothing; what was read is left out of training all the same.
+    """
+    found = dossiers.profile_dossiers(cut, world.texts.notes, WATCHED, GeneratedVideos, CUT)
+    said = [json.loads(one.text) for one in Tallies().answer([d.request for d in found])]
+    ids, read = tuple(one.user for one in found), np.array([one.read for one in found])
+    order = np.arange(len(ids))
+    if dealt:
+        rng = np.random.default_rng(7)
+        for size in np.unique(read):
+            some = np.flatnonzero(read == size)
+            mixed = rng.permutation(some)
+            order[mixed] = np.roll(mixed, 1)
+    texts = {
+        name: [GeneratedVideos.as_text({name: said[n][name]}) or "-" for n in order]
+        for name in ("interests", "videos")
+    }
+    encoder = encoder_of(0)
+    states = _in_parts(encoder, texts["videos"]).astype(np.float16) * (not silent)
+    return [
+        Features("interests", ids, Hashing().encode(texts["interests"]), read),
+        Features("wanted", ids, states, read, encoder.identity()),
+    ]
 
 
 def row(world: World, name: str) -> dict[str, Any]:
     """Train one arm and open the test once."""
-    make, settings = arms(world)[name]
-    cut = world.split(*make())
+    arm = arms()[name]
+    cut = world.split(arm.videos(world.texts))
+    cut = replace(cut, train=cut.train.with_profiles(arm.users(world, cut)))
     schedule = SCHEDULE.model_copy(update={"seed": world.seed})
     begun = time.process_time()
-    config = ONCEConfig(**CONFIG, **settings)
+    config = ONCEConfig(**CONFIG, **arm.settings)
     model = fit(cut, "once", config, schedule).model
     spent = time.process_time() - begun
     return {
@@ -241,19 +302,21 @@ def tested(model: Any, cut: Split, world: World) -> dict[str, float]:
 
 
 def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
-    """Every arm and seed that the table lacks, seed by seed."""
-    path, texts = study.RESULTS / f"{TABLE}.jsonl", None
-    for seed in seeds:
-        done = {one["arm"] for one in study.rows(TABLE) if one["seed"] == seed}
-        people = population(work, seed)
-        texts = texts or Texts.of(people, work)
-        world = World(seed, people.events, texts)
-        for name in arms(world):
-            if name not in done and (not only or name in only):
-                line = json.dumps(row(world, name))
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
-                print(line, flush=True)
+    """Every arm and seed that the table lacks, arm by arm."""
+    path, worlds = study.RESULTS / f"{TABLE}.jsonl", {}
+    done = {(one["arm"], one["seed"]) for one in study.rows(TABLE)}
+    for name in arms():
+        for seed in seeds:
+            if (name, seed) in done or (only and name not in only):
+                continue
+            if seed not in worlds:
+                people = population(work, seed)
+                known = next((world.texts for world in worlds.values()), None)
+                worlds[seed] = World(seed, people.events, known or Texts.of(people, work))
+            line = json.dumps(row(worlds[seed], name))
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            print(line, flush=True)
 
 
 def steps() -> None:

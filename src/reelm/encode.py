@@ -288,7 +288,7 @@ def _note_text(
         return ""
     answer = json.loads(row["answer"])
     if row.get("correction") is None:
-        answer = prompt.checked(answer, row.get("told") or "")
+        answer = prompt.checked(answer, row.get("told") or row.get("text") or "")
     return told({name: said for name, said in answer.items() if not fields or name in fields})
 
 
