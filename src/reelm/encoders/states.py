@@ -30,7 +30,7 @@ class StatesConfig(EncoderConfig):
     max_length: PositiveInt = 128
     """Tokens of a text that are read, its label counted."""
     tokens: PositiveInt = 32
-    """Places that are kept; of longer texts neighbours are averaged."""
+    """States that are kept of a text; of longer ones neighbours are averaged."""
     label: str = "short video; "
     """Put before each text, to say what kind of thing it tells of."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -40,7 +40,7 @@ class StatesConfig(EncoderConfig):
 
 
 class States(Encoder):
-    """The states of a text's places one after the other; a place of zeros is none."""
+    """The states of a text one after the other; one of zeros is none."""
 
     name: ClassVar[str] = "states"
     Config: ClassVar[type[EncoderConfig]] = StatesConfig

@@ -6,15 +6,15 @@ NRMS and NAML, and of GENRE (section 3.2) the fusion of profiles and the generat
 Departures:
 - binary cross-entropy on what was shown and liked or not; the paper draws four items for each
   chosen one from the same list and takes a softmax over the five;
-- what the lower layers give is kept as at most `tokens` places per item, neighbours averaged, so
+- what the lower layers give is kept as at most `tokens` states per item, neighbours averaged, so
   that the tables of a catalogue fit; texts of no more tokens lose nothing;
 - states are standardised over the catalogue before the linear layer: they have much in common, and
   a few columns a hundred times as large as the others;
 - profiles and generated items come from a part of a history, and only what came after it is learned
   from; the paper makes them from all of it;
 - topics and regions of a profile are whatever `profiles` tables hold, not learned embeddings;
-- one generated item per user in place of two; it may be snapped to the nearest real one;
-- tables of further features (pictures, sound) are read beside the states, a place each.
+- what was generated for a user is read as one event; it may be snapped to the nearest real one;
+- tables of further features (pictures, sound) are read beside the states, as one state each.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class ONCEConfig(PointwiseConfig):
     """Feature table that the encoder `states` made of each item; empty, none is read, which with
     `features` is the control that averages before it learns."""
     tokens: PositiveInt = 32
-    """Places of that table, as its encoder was told."""
+    """States of an item in that table, as its encoder was told."""
     top: NonNegativeInt = 0
     """Layers of the language model that are read and tuned here, as its encoder was told; the
     paper has 0, 1 and 2. With 0 no language model is needed any more."""

@@ -25,7 +25,7 @@ class Additive(nn.Module):
         self.key, self.query = nn.Linear(dim, dim), nn.Linear(dim, 1, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "rows places dim"], real: Bool[Tensor, "rows places"]
+        self, x: Float[Tensor, "rows tokens dim"], real: Bool[Tensor, "rows tokens"]
     ) -> Float[Tensor, "rows dim"]:
         """The mean over what is real."""
         score = self.query(torch.tanh(self.key(x)))[..., 0]
@@ -34,7 +34,7 @@ class Additive(nn.Module):
 
 
 class Reader(nn.Module):
-    """Reads what is kept of items: places of states, and features, a place each."""
+    """Reads what is kept of items: states, and features, which count as a state each."""
 
     def __init__(
         self,
@@ -47,12 +47,12 @@ class Reader(nn.Module):
     ) -> None:
         """
         Args:
-            states: name of the table, empty if none is read, and how many places a row has.
+            states: name of the table, empty if none is read, and how many states a row has.
             top: what states go through first; takes `inputs_embeds` and is causal.
 
         Raises:
             MissingInput: the dataset was loaded without a table.
-            ConfigError: a row is not so many places.
+            ConfigError: a row is not so many states.
         """
         super().__init__()
         name, self.tokens = states
@@ -65,55 +65,57 @@ class Reader(nn.Module):
             if rest:
                 raise ConfigError(
                     f"model.tokens: {name} is {table.shape[1]} wide, which is not {self.tokens} "
-                    "places of one width. Set what its encoder was told (encoder.tokens)."
+                    "states of one width. Set what its encoder was told (encoder.tokens)."
                 )
             mean, deviation = self._usual(table)
             self.register_buffer("mean", mean)
+            self.mean: Tensor
             self.register_buffer("deviation", deviation)
+            self.deviation: Tensor
             self.project = nn.Linear(width, dim)
         self.tables = FeatureTables(data, features, "once")
         self.beside = nn.ModuleList(nn.Linear(raw, dim) for raw in self.tables.widths)
-        places = self.tokens * bool(name) + len(features)
-        self.dropout, self.attention = Dropout(dropout), Additive(dim) if places > 1 else None
+        most = self.tokens * bool(name) + len(features)
+        self.dropout, self.attention = Dropout(dropout), Additive(dim) if most > 1 else None
 
     def forward(self, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows dim"]:
         """Vectors of these items; zero of those of which nothing is kept."""
-        places, real = [], []
+        states, real = [], []
         if self.table is not None:
-            found, there = self._places(self.table[rows])
-            places, real = [found], [there]
+            found, there = self._read(self.table[rows])
+            states, real = [found], [there]
         for project, table in zip(self.beside, self.tables.whole, strict=True):
-            places.append(project(table[rows])[:, None])
+            states.append(project(table[rows])[:, None])
             real.append((table[rows] != 0).any(1, keepdim=True))
-        return self._gathered(torch.cat(places, 1), torch.cat(real, 1))
+        return self._gathered(torch.cat(states, 1), torch.cat(real, 1))
 
     def described(self, states: Float[Tensor, "rows raw"]) -> Float[Tensor, "rows dim"]:
         """Vectors of what is known by its states alone."""
-        places, real = self._places(states)
-        return self._gathered(places, real)
+        states, real = self._read(states)
+        return self._gathered(states, real)
 
     def _gathered(
-        self, x: Float[Tensor, "rows places dim"], real: Bool[Tensor, "rows places"]
+        self, x: Float[Tensor, "rows tokens dim"], real: Bool[Tensor, "rows tokens"]
     ) -> Float[Tensor, "rows dim"]:
         x = self.dropout(x)
-        return (
-            self.attention(x, real) if self.attention is not None else (x * real[..., None])[:, 0]
-        )
+        if self.attention is None:
+            return (x * real[..., None])[:, 0]
+        return self.attention(x, real)
 
-    def _places(
+    def _read(
         self, states: Float[Tensor, "rows raw"]
-    ) -> tuple[Float[Tensor, "rows places dim"], Bool[Tensor, "rows places"]]:
+    ) -> tuple[Float[Tensor, "rows tokens dim"], Bool[Tensor, "rows tokens"]]:
         x = states.float().unflatten(1, (self.tokens, -1))
         real = (x != 0).any(2)
         longest = max(1, int(real.sum(1).max())) if len(real) else 1
         x, real = x[:, :longest], real[:, :longest]
         return self.projected(self._through(x)), real
 
-    def projected(self, x: Float[Tensor, "rows places width"]) -> Float[Tensor, "rows places dim"]:
+    def projected(self, x: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows tokens dim"]:
         """What is made of states that have gone through the whole language model."""
         return self.project((x - self.mean) / self.deviation)
 
-    def _through(self, x: Float[Tensor, "rows places width"]) -> Float[Tensor, "rows places width"]:
+    def _through(self, x: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows tokens width"]:
         if self.top is None:
             return x
         # causal, and padding is on the right: no mask is needed
@@ -123,8 +125,8 @@ class Reader(nn.Module):
     def _usual(
         self, table: Float[Tensor, "items raw"]
     ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
-        """What to take from each column and what to divide it by, so that over the places of some
-        items it has mean 0 and one deviation, and the mean of an item's places the length that
+        """What to take from each column and what to divide it by, so that over the states of some
+        items it has mean 0 and one deviation, and the mean of an item's states the length that
         other features have. States have much in common, and a few columns a hundred times as large
         as the others; it is measured before anything is learned.
         """
