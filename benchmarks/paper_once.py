@@ -22,13 +22,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cold_study
 import numpy as np
 import polars as pl
 import study
 import torch
 from harness import interleaved, ratio, report
 from jaxtyping import Float
-from llmrec_worlds import Population, population
+from world_study import PEOPLE as WATCHING
+from world_study import SEED
+from world_study import VIDEOS as RENDERED
 
 from reelm import dossiers, files
 from reelm.data.dataset import Dataset, DatasetConfig
@@ -46,8 +49,9 @@ from reelm.probabilities import grouped_auc
 from reelm.prompts.generated_videos import GeneratedVideos
 from reelm.tallies import Tallies
 from reelm.train import TrainConfig, build, fit
-from reelm.world.people import SPLIT_DAY
-from reelm.world.tables import DAY_S, EPOCH_S
+from reelm.world.people import SPLIT_DAY, simulate
+from reelm.world.tables import DAY_S, EPOCH_S, events_table
+from reelm.world.titles import make_uploads
 
 TABLE = "once_world"
 VIDEOS, PEOPLE = 800, 300
@@ -90,12 +94,15 @@ class Texts:
     made: dict[Any, Features] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, people: Population, work: Path) -> "Texts":
-        """Of every second video of the catalogue."""
+    def of(cls, work: Path) -> "Texts":
+        """Of every second video of the rendered world in `work`, made if it is not there."""
+        if not (work / "notes").is_dir():
+            cold_study.noted(work)
         videos = read_catalog(files.latest(work / "catalog")).videos
-        rows = videos.select("video_id", "title", "hashtags").to_dicts()[:: 1600 // VIDEOS]
+        rows = videos.select("video_id", "title", "hashtags").to_dicts()[:: RENDERED // VIDEOS]
         titles = {r["video_id"]: {k: r[k] for k in ("title", "hashtags")} for r in rows}
-        return cls(titles, {video: people.pocket[video] for video in titles})
+        said = dossiers.said([files.latest(work / "notes")])
+        return cls(titles, {video: said[video] for video in titles})
 
     def lines(self, kind: str) -> list[str]:
         """The text of each video."""
@@ -226,13 +233,13 @@ def arms() -> dict[str, Arm]:
         "title, k=0": Arm(states("title"), {}),
         "title and dealt notes, k=0 (placebo)": Arm(states("title and dealt notes"), {}),
         "title and notes, one vector": Arm(sentences(whole), alone),
+        "title and notes, k=1": Arm(states(whole, 1), tuned),
         "later parts alone": Arm(states(whole), wanted, told(silent=True)),
         "+ interests": Arm(states(whole), interests, told()),
         "+ interests of others (placebo)": Arm(states(whole), interests, told(dealt=True)),
         "+ generated, as text": Arm(states(whole), wanted, told()),
         "+ generated, nearest": Arm(states(whole), nearest, told()),
         "+ generated for others (placebo)": Arm(states(whole), wanted, told(dealt=True)),
-        "title and notes, k=1": Arm(states(whole, 1), tuned),
         "half generic titles, k=0": Arm(states("half generic"), {}),
         "half generic titles, k=1": Arm(states("half generic", 1), tuned),
     }
@@ -304,15 +311,15 @@ def tested(model: Any, cut: Split, world: World) -> dict[str, float]:
 def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
     """Every arm and seed that the table lacks, arm by arm."""
     path, worlds = study.RESULTS / f"{TABLE}.jsonl", {}
+    uploads, texts = make_uploads(RENDERED, SEED), Texts.of(work)
     done = {(one["arm"], one["seed"]) for one in study.rows(TABLE)}
     for name in arms():
         for seed in seeds:
             if (name, seed) in done or (only and name not in only):
                 continue
             if seed not in worlds:
-                people = population(work, seed)
-                known = next((world.texts for world in worlds.values()), None)
-                worlds[seed] = World(seed, people.events, known or Texts.of(people, work))
+                log, _ = simulate(uploads, WATCHING, 100 + seed)
+                worlds[seed] = World(seed, events_table(log, seed), texts)
             line = json.dumps(row(worlds[seed], name))
             with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -335,7 +342,7 @@ def steps() -> None:
         Qwen2ForCausalLM(shape).save_pretrained(folder)
         words.save_pretrained(folder)
     calls = {f"top {top}": stepper(folder, top) for top in (0, 1, 2, 31)}
-    found = interleaved(calls)
+    found = interleaved(calls, rounds=3)
     for name, spans in found.items():
         shares = ratio(found, name, "top 31")
         shapes = {"layers": 32, "width": 128, "places": PLACES, "tokens": TOKENS, "tuned": name}

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,7 +15,8 @@ from reelm import halves, runs, train
 from reelm.data.dataset import Dataset, DatasetConfig
 from reelm.data.packing import pack
 from reelm.data.split import SplitConfig, split
-from reelm.data.tables import Features
+from reelm.data.tables import Catalog, Features, read_features
+from reelm.encode import EncodeConfig, encode
 from reelm.encoders.states import States, StatesConfig
 from reelm.errors import BadData, ConfigError
 from reelm.evaluate import places
@@ -97,6 +99,16 @@ def test_adapters_learn_and_the_rest_of_the_language_model_stands_still(reader):
     assert "reader.table" not in model.state_dict()
 
 
+def test_vectors_follow_the_weights(reader):
+    cut = world(states(reader, 0))
+    model = train.build("once", config(reader), cut.train, seed=0).eval()
+    before = scored(model, cut)
+    model.train()
+    with torch.no_grad():
+        model.reader.project.weight.mul_(-2)
+    assert not torch.allclose(scored(model.eval(), cut), before, atol=1e-2)
+
+
 def test_a_saved_run_needs_neither_states_nor_language_model(reader, tmp_path):
     own = shutil.copytree(reader, tmp_path / "own")
     cut = world(states(own, 1))
@@ -135,6 +147,18 @@ def test_states_of_another_cut_length_or_model_are_refused(reader, tmp_path):
         train.build("once", config(reader, 1), unsaid.train, seed=0)
     with pytest.raises(ConfigError, match="not 7 states"):
         train.build("once", config(reader, 0, tokens=7), unsaid.train, seed=0)
+
+
+def test_what_the_verb_left_is_read(reader, tmp_path):
+    videos = pl.DataFrame({"video_id": IDS, "title": TEXTS})
+    encoder = States(StatesConfig(model=str(reader), top=1, tokens=TOKENS))
+    catalog = Catalog(tmp_path, videos, pl.DataFrame())
+    folder = encode(catalog, encoder, EncodeConfig(input="title"), tmp_path)
+    cut, direct = world(read_features(folder, "states")), world(states(reader, 1))
+    fresh, other = (
+        train.build("once", config(reader, 1), one.train, seed=0).eval() for one in (cut, direct)
+    )
+    torch.testing.assert_close(scored(fresh, cut), scored(other, direct), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize(
