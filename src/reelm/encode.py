@@ -21,9 +21,10 @@ from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, videos
 from reelm.errors import ConfigError, MediaError, MissingInput
-from reelm.prompts.base import Prompt
+from reelm.prompts.base import Prompt, plain
 
 VERSION = 1
+FIELDS, BETWEEN = "fields", "; "
 ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.String}
 
 
@@ -31,9 +32,10 @@ class EncodeConfig(DecodeConfig):
     """Section [encode]."""
 
     input: str | None = None
-    """What encoders of text read: title (with hashtags), notes (as sentences), title+notes, values
-    (short values of notes, for the encoder `values`), or a column of the catalogue's videos.
-    Unset: values for that encoder, title for others."""
+    """What encoders of text read: title (with hashtags), notes (as sentences), title+notes, fields
+    (title, hashtags and what notes say, each behind its name), values (short values of notes, for
+    the encoder `values`), or a column of the catalogue's videos. Unset: values and fields for the
+    encoders `values` and `states`, title for others."""
     fields: tuple[str, ...] = ()
     """Of notes only these fields of an answer, such as one step of a rationale; empty, all."""
     part: PositiveInt = 256
@@ -65,8 +67,8 @@ def encode(
     """Fill `work/features/<encoder>-<key>` and return it. Run it again to go on after a kill.
 
     Args:
-        notes: a finished notes folder, for `input = "notes"`, `"title+notes"` and `"values"`. If it
-            is about users, the rows are theirs.
+        notes: a finished notes folder, for `input = "notes"`, `"title+notes"`, `"fields"` and
+            `"values"`. If it is about users, the rows are theirs.
 
     Raises:
         MissingInput: notes are to be read and none were given.
@@ -135,7 +137,7 @@ class _Encoding:
         inputs = [given for _, given in loaded if not isinstance(given, _Missing)]
         vectors = iter(self._vectors(inputs))
         made = [(t, g if isinstance(g, _Missing) else next(vectors)) for t, g in loaded]
-        return [(t, _fit(v)) for t, v in made]
+        return [(t, _fit(v, self._encoder.stored)) for t, v in made]
 
     def keep(
         self, number: int, made: "Sequence[tuple[Task, np.ndarray | _Missing]]"
@@ -153,7 +155,7 @@ class _Encoding:
         with files.atomic(self.folder / f"rows-{number:05d}.parquet") as tmp:
             pl.DataFrame(rows, schema=ROWS, orient="row").write_parquet(tmp)
         with files.atomic(self.path(self.folder, number)) as tmp:
-            np.save(tmp, np.array(kept, np.float32).reshape(len(kept), self._encoder.dim))
+            np.save(tmp, np.array(kept, self._encoder.stored).reshape(len(kept), self._encoder.dim))
         return [{"rows": len(rows)}]
 
     def _vectors(self, inputs: Sequence[Any]) -> list[np.ndarray]:
@@ -170,10 +172,10 @@ class _Missing:
     reason: str
 
 
-def _fit(vector: "np.ndarray | _Missing") -> "np.ndarray | _Missing":
-    if isinstance(vector, _Missing) or np.isfinite(vector).all():
+def _fit(vector: "np.ndarray | _Missing", stored: type) -> "np.ndarray | _Missing":
+    if isinstance(vector, _Missing) or (np.abs(vector) <= np.finfo(stored).max).all():
         return vector
-    return _Missing("the encoder gave a vector that is not finite")
+    return _Missing(f"the encoder gave a vector that is not finite as {stored.__name__}")
 
 
 def _as_text(tasks: Sequence[Task]) -> list[Any]:
@@ -201,11 +203,11 @@ def _texts(catalog: Catalog, reads: str, fields: Sequence[str], notes: Path | No
     """One task per video of the catalogue; the text is None where there is nothing to read."""
     table = catalog.videos
     ids = table["video_id"].to_list()
-    if reads not in ("title", "notes", "title+notes", "values"):
+    if reads not in ("title", "notes", "title+notes", FIELDS, "values"):
         if reads not in table.columns:
             raise ConfigError(
-                f"encode.input: {reads!r} is not title, notes, title+notes, values or a column of "
-                f"{catalog.folder}; columns: {', '.join(table.columns)}."
+                f"encode.input: {reads!r} is not title, notes, title+notes, fields, values or a "
+                f"column of {catalog.folder}; columns: {', '.join(table.columns)}."
             )
         texts = [str(value or "").strip() for value in table[reads].to_list()]
         return [
@@ -213,13 +215,16 @@ def _texts(catalog: Catalog, reads: str, fields: Sequence[str], notes: Path | No
         ]
     said = _note_texts(reads, fields, notes)
     if _of_users(notes):
-        if reads != "notes":
-            raise ConfigError(f"encode.input: {reads!r}: of users there are notes only: set notes.")
+        if reads not in ("notes", FIELDS):
+            raise ConfigError(
+                f"encode.input: {reads!r}: of users there are notes only: set notes or fields."
+            )
         return [_text_task(name, text, "no answer") for name, text in said.items()]
-    titles = _titles(table) if "title" in reads else [""] * len(ids)
+    named, titles = reads == FIELDS, [""] * len(ids)
+    titles = _titles(table, named) if named or "title" in reads else titles
     tasks = []
     for name, title in zip(ids, titles, strict=True):
-        both = " ".join(filter(None, (title, said.get(name, ""))))
+        both = (BETWEEN if named else " ").join(filter(None, (title, said.get(name, ""))))
         tasks.append(_text_task(name, both, f"no {reads.replace('+', ' and no ')}"))
     return tasks
 
@@ -228,13 +233,23 @@ def _text_task(name: str, text: str, missing: str) -> Task:
     return Task((name,), text or None, missing)
 
 
-def _titles(table: pl.DataFrame) -> list[str]:
-    """Title and hashtags of each video, empty where there are none."""
-    columns = [table[c].to_list() for c in ("title", "hashtags") if c in table.columns]
-    return [
-        " ".join(str(value).strip() for value in row if value)
-        for row in (zip(*columns, strict=True) if columns else [()] * len(table))
-    ]
+def _titles(table: pl.DataFrame, named: bool) -> list[str]:
+    """Title and hashtags of each video, each behind its name if asked; empty where there are
+    none."""
+    columns = [c for c in ("title", "hashtags") if c in table.columns]
+    rows = table.select(columns).to_dicts() if columns else [{}] * len(table)
+    if named:
+        return [fielded(row) for row in rows]
+    return [" ".join(str(value).strip() for value in row.values() if value) for row in rows]
+
+
+def fielded(answer: Mapping[str, Any]) -> str:
+    """What is said, each value behind the name of its field; lists are written out."""
+    listed = {
+        name: ", ".join(map(plain, said)) if isinstance(said, list) else plain(said)
+        for name, said in answer.items()
+    }
+    return BETWEEN.join(f"{name}: {said}" for name, said in listed.items() if said)
 
 
 def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[str, str]:
@@ -249,7 +264,7 @@ def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[s
     if notes is None:
         raise MissingInput(f"encode with input = {reads!r}", "notes", (), "reelm annotate")
     prompt = prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
-    told = tallies.line if reads == "values" else prompt.as_text
+    told = {"values": tallies.line, FIELDS: fielded}.get(reads, prompt.as_text)
     known = prompt.model_fields
     if strange := [name for name in fields if name not in known]:
         raise ConfigError(
@@ -273,13 +288,13 @@ def _note_text(
         return ""
     answer = json.loads(row["answer"])
     if row.get("correction") is None:
-        answer = prompt.checked(answer, row.get("told") or "")
+        answer = prompt.checked(answer, row.get("told") or row.get("text") or "")
     return told({name: said for name, said in answer.items() if not fields or name in fields})
 
 
 def reads_notes(reads: str) -> bool:
     """Whether an input of encoders is made of notes."""
-    return "notes" in reads or reads == "values"
+    return "notes" in reads or reads in (FIELDS, "values")
 
 
 def _read(notes: Path | None) -> pl.DataFrame | None:

@@ -57,6 +57,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_hash(folder: Path) -> str:
+    """Twelve hex digits over the files of a checkpoint folder that can change its vectors."""
+    kept = (".safetensors", ".bin", ".json", ".txt", ".model")
+    facts = [f"{p.name} {sha256(p)}" for p in sorted(folder.iterdir()) if p.suffix in kept]
+    return digest("\n".join(facts).encode())
+
+
 def finished(folder: Path) -> bool:
     """True if the stage that fills `folder` ran to its end: its manifest is written last."""
     return (folder / MANIFEST).is_file()

@@ -20,6 +20,9 @@ from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
 from reelm.prompts.base import Prompt
 from reelm.prompts.blocks.factors import FACTORS
+from reelm.prompts.generated_videos import DESCRIPTION as GENERATED
+from reelm.prompts.generated_videos import MOST as INTERESTS
+from reelm.prompts.generated_videos import VIDEOS, GeneratedVideos
 from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import DESCRIPTION, IDEAL, Rationale
 from reelm.prompts.rationale import LONGEST as STEP
@@ -192,10 +195,26 @@ def _preferences(watched: list[list[Value]]) -> dict[str, Any]:
     return {"likes": likes, "summary": f"Counted in {len(watched)} watched videos."}
 
 
+def _generated(watched: list[list[Value]]) -> dict[str, Any]:
+    """The values that come most often; a video made of the commonest value of each field, and one
+    of the next."""
+    often = [value for value, _ in _often(watched)]
+    by_field: dict[str, list[str]] = {}
+    for field, value in often:
+        by_field.setdefault(field, []).append(value)
+    videos = []
+    for place in range(VIDEOS):
+        told = {field: held[min(place, len(held) - 1)] for field, held in by_field.items()}
+        videos.append(line(told)[:GENERATED])
+    interests = [value for _, value in often[:INTERESTS]]
+    return {"interests": interests, "videos": list(dict.fromkeys(videos))}
+
+
 COUNTED: dict[type[Prompt], Callable[[list[list[Value]]], dict[str, Any]]] = {
     UserProfile: _profile,
     Preferences: _preferences,
     Rationale: _rationale,
+    GeneratedVideos: _generated,
 }
 """What counts the answer to each question."""
 

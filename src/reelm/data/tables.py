@@ -3,14 +3,15 @@
 Ids are still strings here. Each reader refuses a folder whose parts do not agree with each other.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 
 from reelm import files
 from reelm.data.corrections import Applied, Corrections
@@ -58,10 +59,13 @@ class Features:
 
     name: str
     ids: tuple[str, ...]
-    vectors: Float32[np.ndarray, "videos dim"]
+    vectors: Float[np.ndarray, "videos dim"]
+    """float32, or float16 where an encoder's vectors are so wide that it keeps them so."""
     read: Int64[np.ndarray, "users"] | None = None
     """Of users: how many of the first training interactions of each were looked at for the vector;
     None where nobody says, so that it may have been all."""
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    """What made them, as its `identity` says; empty where nobody does."""
 
 
 def read_catalog(folder: Path) -> Catalog:
@@ -98,10 +102,13 @@ def read_features(folder: Path, name: str | None = None) -> Features:
             f"{folder}: {len(ids)} ids for {len(vectors)} vectors. "
             "The folder was changed after it was written; run encode again."
         )
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    kept = np.float16 if vectors.dtype == np.float16 else np.float32
+    vectors = np.ascontiguousarray(vectors, dtype=kept)
     if len(vectors) and not np.isfinite(vectors).all(axis=1).any():
         raise BadData(f"{folder}: every vector holds NaN or infinity. Run encode again.")
-    return Features(name or _stem(folder), ids, vectors, read)
+    facts = files.manifest(folder) if files.finished(folder) else {}
+    encoder = facts.get("inputs", {}).get("encoder") or {}
+    return Features(name or _stem(folder), ids, vectors, read, encoder)
 
 
 def read_notes(folder: Path) -> pl.DataFrame:

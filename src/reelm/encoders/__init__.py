@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 ENCODERS = {
     "hashing": "reelm.encoders.hashing:Hashing",  # words, no weights: for tests and baselines
     "signal": "reelm.encoders.signal:Signal",  # colour, motion, cuts, loudness; no weights
+    "states": "reelm.encoders.states:States",  # what a language model makes of each token
     "text": "reelm.encoders.text:Text",  # sentence-transformers-type models
     "values": "reelm.encoders.values:Values",  # what is noted, a column each; no weights
     "vision": "reelm.encoders.vision:Vision",  # the vision tower of a LLaVA-type checkpoint

@@ -1,16 +1,13 @@
 """What every encoder does: one vector for each text or video, the same whatever its neighbours."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from reelm import files
 from reelm.config import Config
 from reelm.media.views import View
 
@@ -42,6 +39,8 @@ class Encoder(ABC):
 
     dim: int
     """Width of the vectors."""
+    stored: ClassVar[type[np.float16] | type[np.float32]] = np.float32
+    """Precision of the vectors on disk."""
     view: View = View(moments=6)
     """What of a video is looked at; encoders of text have no use for it."""
     device: str = "cpu"
@@ -65,26 +64,3 @@ def best_device(asked: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def folder_hash(folder: Path) -> str:
-    """Twelve hex digits over the files of a checkpoint folder that can change its vectors."""
-    kept = (".safetensors", ".bin", ".json", ".txt", ".model")
-    facts = [f"{p.name} {files.sha256(p)}" for p in sorted(folder.iterdir()) if p.suffix in kept]
-    return files.digest("\n".join(facts).encode())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and from naming packages that nobody misses."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float32
 from pydantic import PositiveInt
 
-from reelm.encoders.base import Encoder, EncoderConfig, best_device, folder_hash, quiet
+from reelm import files
+from reelm.encoders.base import Encoder, EncoderConfig, best_device
 from reelm.errors import BackendError, MissingPackage
+from reelm.halves import quiet
 
 
 class TextConfig(EncoderConfig):
@@ -61,7 +63,9 @@ class Text(Encoder):
         self.dim = model.config.hidden_size
         local = Path(source).is_dir()
         self._weights = (
-            folder_hash(Path(source)) if local else getattr(model.config, "_commit_hash", None)
+            files.folder_hash(Path(source))
+            if local
+            else getattr(model.config, "_commit_hash", None)
         )
 
     @torch.inference_mode()

@@ -16,13 +16,12 @@ from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-import reelm
 from reelm import files
-from reelm.encoders.base import Clip, Encoder, EncoderConfig, best_device, folder_hash, quiet
+from reelm.encoders.base import Clip, Encoder, EncoderConfig, best_device
 from reelm.errors import BackendError
+from reelm.halves import POCKET, quiet
 from reelm.media.views import Picture, View, pictures
 
-POCKET = Path(reelm.__file__).parent / "backends" / "pocket_weights"
 KINDS = ("Frame", "Sound", "Motion")
 
 
@@ -96,7 +95,7 @@ class Vision(Encoder):
             return {"encoder": self.name, "model": shape, "weights": weights}
         if not source.is_dir():
             return {"encoder": self.name, "model": self._source, "weights": self._commit}
-        return {"encoder": self.name, "model": source.name, "weights": folder_hash(source)}
+        return {"encoder": self.name, "model": source.name, "weights": files.folder_hash(source)}
 
     def _load(self) -> None:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel

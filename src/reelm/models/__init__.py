@@ -17,6 +17,7 @@ MODELS = {
     "mamba4rec": "reelm.models.mamba4rec:Mamba4Rec",  # a selective state space over the history
     "mf": "reelm.models.mf:MF",  # a vector per user and item, ranked pair by pair
     "mmssl": "reelm.models.mmssl:MMSSL",  # a graph per kind of feature, a critic and a contrast
+    "once": "reelm.models.once:ONCE",  # rates single places: the top of a language model, tuned
     "popularity": "reelm.models.popularity:Popularity",  # counts; the floor to beat
     "promptmm": "reelm.models.promptmm:PromptMM",  # lightgcn and features, tuned by prompts
     "sasrec": "reelm.models.sasrec:SASRec",  # causal self-attention over the history

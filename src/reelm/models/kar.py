@@ -10,7 +10,6 @@ Departures:
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from reelm.data.batches import ExposureBatch
 from reelm.data.dataset import Dataset
 from reelm.errors import ConfigError
-from reelm.models.blocks.features import first_read, profile
+from reelm.models.blocks.features import profile
 from reelm.models.blocks.fields import mlp
 from reelm.models.blocks.items import standardised
 from reelm.models.blocks.within import settings_within
@@ -129,18 +128,12 @@ class KAR(Pointwise):
         return tuple(dict.fromkeys((*super().needs(config), *item, *user)))
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[ExposureBatch]:
-        """One epoch of places that no knowledge was made from, of users who had liked by then all
-        that it was made from.
+        """One epoch of places that no knowledge was made from.
 
         Raises:
             BadData: there are none.
         """
-        shown = data.exposures
-        if self.told and shown is not None:
-            read = first_read(data, self.told, "kar")
-            later = shown.stop - shown.start >= read[shown.user]
-            data = replace(data, exposures=shown.take(later))
-        return super().batches(data, size, rng)
+        return super().batches(self.later(data, self.told), size, rng)
 
     def rate(
         self,

@@ -5,7 +5,8 @@ model. Its scores are logits, so that it can be calibrated.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from reelm.data.batches import ExposureBatch, exposed
 from reelm.data.dataset import Dataset
 from reelm.errors import MissingInput
 from reelm.models.base import Ranker
+from reelm.models.blocks.features import first_read
 
 FIX = "--set dataset.exposures=true, on a log that says what was not liked too"
 
@@ -80,6 +82,22 @@ class Pointwise(Ranker):
     ) -> Float[Tensor, "batch candidates"]:
         """Logits, before calibration."""
         return self.rate(user, history[:, -self.config.max_length :], candidates)
+
+    def later(self, data: Dataset, told: Sequence[str]) -> Dataset:
+        """The data with places that lie after what profiles of users were made from: those of users
+        who had liked by then all that these profiles have read.
+
+        Args:
+            told: names of the profiles; none, and all places stay.
+
+        Raises:
+            BadData: no place is left.
+        """
+        shown = data.exposures
+        if not told or shown is None:
+            return data
+        read = first_read(data, told, type(self).__name__.lower())
+        return replace(data, exposures=shown.take(shown.stop - shown.start >= read[shown.user]))
 
     @abstractmethod
     def rate(

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,12 +14,13 @@ from reelm.backends.fake import Fake
 from reelm.correct import correct, export
 from reelm.data.preferences import read_edges
 from reelm.data.split import SplitConfig
-from reelm.data.tables import Catalog, read_catalog, read_notes
+from reelm.data.tables import Catalog, read_catalog, read_features, read_notes
 from reelm.encode import EncodeConfig, encode
 from reelm.encoders.hashing import Hashing
 from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.models.popularity import PopularityConfig
 from reelm.prompts.attributes import Attributes
+from reelm.prompts.generated_videos import GeneratedVideos
 from reelm.prompts.preference_edges import PreferenceEdges
 from reelm.prompts.rationale import Rationale
 from reelm.prompts.user_profile import UserProfile
@@ -202,6 +204,21 @@ def test_what_a_rationale_has_read_is_kept_and_comes_before_the_cut(sources, wor
     with pytest.raises(ConfigError, match="rationale has no mood; it has taste, forms, next"):
         wrong = EncodeConfig(input="notes", fields=("mood",))
         encode(read_catalog(sources.catalog), Hashing(), wrong, work, folder)
+
+
+def test_what_was_generated_comes_from_training_and_is_encoded_without_its_interests(sources, work):
+    half = PART.model_copy(update={"cut": 0.5})
+    folder = annotate_users(sources, Tallies(), GeneratedVideos, half, work)
+    known = sources.read().train
+    told = {}
+    for user, shown, answer in read_notes(folder).select("user_id", "shown", "answer").iter_rows():
+        history = [known.items[item] for item in known.history(known.row(user))]
+        assert set(shown) <= set(history[: len(history) // 2])
+        told[user] = GeneratedVideos.as_text({"videos": json.loads(answer)["videos"]})
+    config = EncodeConfig(input="notes", fields=("videos",))
+    made = read_features(encode(read_catalog(sources.catalog), Hashing(), config, work, folder))
+    said = Hashing().encode([told[user] for user in made.ids])
+    assert said.any(1).all() and np.array_equal(made.vectors, said)
 
 
 def test_a_share_of_users_can_be_asked_about(sources, work):

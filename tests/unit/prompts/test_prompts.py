@@ -13,8 +13,10 @@ from reelm.prompts import PROMPTS
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.blocks.factors import FACTORS
 from reelm.prompts.caption import Caption
+from reelm.prompts.content_summary import ContentSummary
 from reelm.prompts.details import Details
 from reelm.prompts.extraction import Extraction
+from reelm.prompts.generated_videos import GeneratedVideos
 from reelm.prompts.knowledge import Knowledge
 from reelm.prompts.preferences import Preferences
 from reelm.prompts.rationale import Rationale
@@ -172,3 +174,16 @@ def test_a_summary_is_short_and_reads_as_itself():
     assert faults({"summary": "a cat"}, schema) == [] and faults({"summary": "a " * 200}, schema)
     assert VisualSummary.as_text({"summary": " a cat "}) == "a cat"
     assert VisualSummary.as_text({"summary": "none"}) == VisualSummary.as_text({}) == ""
+
+
+def test_interests_are_values_of_what_was_watched_in_training():
+    dossier = "- subject: Cat; mood: calm\n- subject: dog\n\n" + GeneratedVideos.ask()
+    said = {"interests": ["cat", "cute babies", "calm", "field"], "videos": ["a cat. Asleep."]}
+    assert GeneratedVideos.checked(said, dossier) == {**said, "interests": ["cat", "calm"]}
+    assert GeneratedVideos.as_text(said) == "likes cat, cute babies, calm, field. a cat. Asleep."
+    assert GeneratedVideos.as_text({"videos": said["videos"]}) == "a cat. Asleep."
+
+
+def test_a_content_summary_reads_as_it_is():
+    assert ContentSummary.as_text({"summary": " a cat plays drums "}) == "a cat plays drums"
+    assert faults({"summary": ""}, ContentSummary.schema()) != []
