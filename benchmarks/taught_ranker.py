@@ -1,16 +1,16 @@
 """A language model that is taught to rank, from nothing, and then asked Rec-GPT4V's question.
 
-    python benchmarks/taught_ranker.py --work work/study [--seeds 0 1 2 3 4]
+    python benchmarks/taught_ranker.py --work work/study [--ask letters] [--seeds 0 1 2 3 4]
 
 A causal language model with random weights learns lists of other populations, who watch other
 videos: it cannot know the test's videos or people and has to read. Stages: people with one clear
-taste, a few words a line, candidates alone (Yes or No); more words; two to ten candidates by
-letters; then people as they are, ten candidates. One model learns all arms of titles_study.py:
-titles clean or noisy, notes, and both. It is trained with the parts of `reelm.tune`, loaded by the
-backend `transformers` and asked as `reelm rerank` asks.
+taste, a few words a line, candidates alone (Yes or No); more words; then, by `--ask`, still more
+of them, or two to ten candidates by letters; then people as they are. One model learns all arms of
+titles_study.py: titles clean or noisy, notes, and both. It is trained with the parts of
+`reelm.tune`, loaded by the backend `transformers` and asked as `reelm rerank` asks.
 
-Nothing is tested on population 60, which the curve looks at. Lines of results/taught_ranker.jsonl:
-"curve" during the training, then one arm of one population each; lines that are there are not made
+Nothing is tested on population 60, which the curve looks at. Lines of
+results/taught_ranker_<ask>.jsonl: "curve" during the training, then one arm of one population each; lines that are there are not made
 again.
 """
 
@@ -64,7 +64,6 @@ from reelm.world.tables import DAY_S, EPOCH_S, events_table, video_id
 from reelm.world.titles import make_uploads
 from reelm.world.vocabulary import ATTRIBUTES
 
-ROWS = HERE / "results" / "taught_ranker.jsonl"
 DIM, LAYERS, HEADS = 128, 3, 4
 LEARNING_RATE = 2e-3
 READING = 0.1  # weight of the loss of everything that is read, beside that of the answer
@@ -105,16 +104,23 @@ class Stage:
     watched: int
     shown: tuple[int, ...]
     """Candidates; a lesson draws how many."""
-    ask: Literal["yes", "letters"]
+    ask: Literal["letters", "yes"]
     forms: tuple[str, ...] = ("titles", "notes")
 
 
-STAGES = (
+Ask = Literal["letters", "yes"]
+FIRST = (
     Stage("clear, three fields", 600, 16, 3, 1, 3, (4,), "yes", ("notes",)),
     Stage("clear, six fields", 350, 12, 6, 2, 5, (6,), "yes"),
-    Stage("clear, two to four letters", 200, 16, 6, 2, 6, (2, 3, 4), "letters"),
-    Stage("clear, six to ten letters", 150, 8, 9, 3, 10, (6, 10), "letters"),
 )
+THEN: dict[Ask, tuple[Stage, ...]] = {
+    "letters": (
+        Stage("clear, two to four letters", 200, 16, 6, 2, 6, (2, 3, 4), "letters"),
+        Stage("clear, six to ten letters", 150, 8, 9, 3, 10, (6, 10), "letters"),
+    ),
+    "yes": (Stage("clear, nine fields", 250, 8, 9, 3, 10, (6,), "yes"),),
+}
+"""What follows, by the way in which the model is asked in the end."""
 
 
 def build(folder: Path) -> Path:
@@ -213,14 +219,14 @@ def noted(clip: Clip, rng: random.Random) -> dict[str, str]:
     }
 
 
-def people(number: int, count: int) -> dict[str, list[dict]]:
+def people(number: int, count: int, ask: Ask) -> dict[str, list[dict]]:
     """`count` lessons of each arm that is not a placebo, of one population."""
     clips, train = world(number)
     rng, ids = random.Random(number), [video_id(n) for n in range(VIDEOS)]
     answers = {video: noted(clip, rng) for video, clip in zip(ids, clips, strict=True)}
     videos = pl.DataFrame({"video_id": ids, "title": [""] * VIDEOS})
     texts = arms(videos, [sentence(clip) for clip in clips], answers, number)
-    config = RerankConfig(questions=count)
+    config = RerankConfig(questions=count, ask=ask)
     return {
         arm: rerank.lessons(train, texts[arm], config.model_copy(update={"seed": n}))
         for n, arm in enumerate(LEARNED)
@@ -230,8 +236,10 @@ def people(number: int, count: int) -> dict[str, list[dict]]:
 class Teacher:
     """Trains a checkpoint on lessons, by the parts of `reelm.tune`."""
 
-    def __init__(self, folder: Path, work: Path, step: int, steps: int) -> None:
-        """`step`: of all `steps`, the first that is made here; the step size follows from it."""
+    def __init__(self, folder: Path, work: Path, step: int, steps: int, path: Path) -> None:
+        """`step`: of all `steps`, the first that is made here; the step size follows from it.
+        `path`: where the curve is kept."""
+        self.path = path
         self.words = load_reader(str(folder))
         self.model = load_model(str(folder), dtype="float32").train()
         self.tokens = Tokens(self.words, ends(self.model, self.words), 1024)
@@ -256,7 +264,8 @@ class Teacher:
             if number % 50 == 0 or number == len(batches):
                 spent = round(time.process_time() - begun, 1)
                 nll, right = np.mean(seen, axis=0).round(4).tolist()
-                keep({"curve": name, "step": number, "loss": nll, "right": right, "cpu_s": spent})
+                told = {"step": number, "loss": nll, "right": right, "cpu_s": spent}
+                keep(self.path, {"curve": name} | told)
                 seen = []
 
     def _batches(self, group: Sequence[dict], size: int, rng: random.Random) -> list[list[Sample]]:
@@ -291,34 +300,37 @@ class Teacher:
         return folder
 
 
-def taught(work: Path) -> Path:
+def taught(work: Path, ask: Ask) -> Path:
     """The checkpoint that has learned all stages; those that are done are not learned again."""
-    folder = work / "taught"
+    folder, path = work / "taught", table_of(ask)
     folder.mkdir(parents=True, exist_ok=True)
-    last = -(-LESSONS * len(TEACHERS) // BATCH) * len(LEARNED)
-    total, step = sum(stage.steps for stage in STAGES) + last, 0
-    model = folder / "new"
+    stages = (*FIRST, *THEN[ask])
+    lessons = LESSONS * len(TEACHERS) * (2 if ask == "yes" else 1)
+    total = sum(stage.steps for stage in stages) + -(-lessons // BATCH) * len(LEARNED)
+    model, step = folder / "new", 0
     if not model.is_dir():
         build(model)
-    for number, stage in enumerate(STAGES):
-        before, model = model, folder / f"stage-{number}"
+    for number, stage in enumerate(stages):
+        before = model
+        model = folder / f"{'stage' if number < len(FIRST) else ask}-{number}"
         if not model.is_dir():
             rng = random.Random(number)
             count = stage.steps // len(stage.forms) * stage.batch
             groups = [[clear(stage, form, rng) for _ in range(count)] for form in stage.forms]
-            teacher = Teacher(before, folder, step, total)
+            teacher = Teacher(before, folder, step, total, path)
             teacher.learn(stage.name, groups, stage.batch, number)
             teacher.save(model)
         step += stage.steps
-    if not (folder / "model").is_dir():
+    last = folder / f"{ask}-people"
+    if not last.is_dir():
         groups = [[] for _ in LEARNED]
         for number in TEACHERS:
-            for group, lessons in zip(groups, people(number, LESSONS).values(), strict=True):
-                group += lessons
-        teacher = Teacher(model, folder, step, total)
-        teacher.learn("people", groups, BATCH, len(STAGES))
-        curve(teacher.save(folder / "model"), work, "people")
-    return folder / "model"
+            for group, some in zip(groups, people(number, LESSONS, ask).values(), strict=True):
+                group += some
+        teacher = Teacher(model, folder, step, total, path)
+        teacher.learn("people", groups, BATCH, len(stages))
+        curve(teacher.save(last), work, ask)
+    return last
 
 
 def reader(model: Path) -> Transformers:
@@ -332,35 +344,33 @@ def population(work: Path, seed: int) -> tuple[dict[str, dict[str, str]], Split]
     return found, cut(ids, {}, seed, work)[0]
 
 
-def curve(model: Path, work: Path, name: str) -> None:
+def curve(model: Path, work: Path, ask: Ask) -> None:
     """A glimpse at a population that nothing is tested on."""
     found, split = population(work, CHOSEN_ON)
-    lists = rerank.drawn(split.test, split.train.items, found["notes"], GLIMPSE, salt=1)
-    asked = reader(model)
+    config = GLIMPSE.model_copy(update={"ask": ask})
+    lists = rerank.drawn(split.test, split.train.items, found["notes"], config, salt=1)
+    asked = Kept(reader(model), work / f"{ask}-glimpse.jsonl")
     for arm in LEARNED:
-        ask = Kept(asked, work / f"{model.name}-glimpse.jsonl")
-        scores, _ = read(lists, split.train.items, found[arm], ask, GLIMPSE)
-        keep({"curve": name} | row(scores, lists, seed=CHOSEN_ON, arm=arm))
+        scores, _ = read(lists, split.train.items, found[arm], asked, config)
+        keep(table_of(ask), {"curve": "people"} | row(scores, lists, seed=CHOSEN_ON, arm=arm))
 
 
-def tested(model: Path, work: Path, seed: int, done: set[str]) -> None:
+def tested(model: Path, work: Path, seed: int, ask: Ask, done: set[str]) -> None:
     """Every arm of one population, and what places do to the order."""
     found, split = population(work, seed)
-    items = split.train.items
-    lists = rerank.drawn(split.test, items, found["notes"], TESTED, salt=1)
-    asked = reader(model)
+    items, config = split.train.items, TESTED.model_copy(update={"ask": ask})
+    lists = rerank.drawn(split.test, items, found["notes"], config, salt=1)
+    asked = Kept(reader(model), work / f"{ask}-{seed}.jsonl")
     for arm in ASKED:
         if arm not in done:
-            ask = Kept(asked, work / f"taught-{seed}.jsonl")
-            scores, moved = read(lists, items, found[arm], ask, TESTED)
-            keep(row(scores, lists, seed=seed, arm=arm, moved=moved))
-    for place in (0, TESTED.candidates - 1):
+            scores, moved = read(lists, items, found[arm], asked, config)
+            keep(table_of(ask), row(scores, lists, seed=seed, arm=arm, moved=moved))
+    for place in (0, config.candidates - 1) if ask == "letters" else ():
         arm = f"noisy: both, target at {place + 1}"
         if arm not in done:
-            ask = Kept(asked, work / f"taught-{seed}.jsonl")
             some = put(lists, place)
-            scores, moved = read(some, items, found["noisy: both"], ask, TESTED)
-            keep(row(scores, some, seed=seed, arm=arm, moved=moved))
+            scores, moved = read(some, items, found["noisy: both"], asked, config)
+            keep(table_of(ask), row(scores, some, seed=seed, arm=arm, moved=moved))
 
 
 def put(lists: Lists, place: int) -> Lists:
@@ -371,29 +381,35 @@ def put(lists: Lists, place: int) -> Lists:
     return replace(lists, items=items, target=np.full(len(lists), place))
 
 
-def keep(line: dict[str, Any]) -> None:
-    with ROWS.open("a") as file:
+def table_of(ask: Ask) -> Path:
+    """Where the lines of one way of asking are."""
+    return HERE / "results" / f"taught_ranker_{ask}.jsonl"
+
+
+def keep(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, default=Path("work/study"))
+    parser.add_argument("--ask", choices=("letters", "yes"), default="yes")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--summary", action="store_true", help="only sum up lines that are there")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    if not arguments.summary:
-        model = taught(arguments.work)
-        for seed in arguments.seeds:
-            done = {one["arm"] for one in answered() if one["seed"] == seed}
-            tested(model, arguments.work, seed, done)
-    print(table(answered()))
+    if not given.summary:
+        model = taught(given.work, given.ask)
+        for seed in given.seeds:
+            done = {one["arm"] for one in answered(given.ask) if one["seed"] == seed}
+            tested(model, given.work, seed, given.ask, done)
+    print(table(answered(given.ask)))
 
 
-def answered() -> list[dict]:
+def answered(ask: Ask) -> list[dict]:
     """Lines of the test that are there."""
-    return [line for line in rows(ROWS) if "curve" not in line]
+    return [line for line in rows(table_of(ask)) if "curve" not in line]
 
 
 if __name__ == "__main__":
