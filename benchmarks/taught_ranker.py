@@ -10,8 +10,8 @@ titles_study.py: titles clean or noisy, notes, and both. It is trained with the 
 `reelm.tune`, loaded by the backend `transformers` and asked as `reelm rerank` asks.
 
 Nothing is tested on population 60, which the curve looks at. Lines of
-results/taught_ranker_<ask>.jsonl: "curve" during the training, then one arm of one population each; lines that are there are not made
-again.
+results/taught_ranker_<ask>.jsonl: "curve" during the training, then one arm of one population each;
+lines that are there are not made again.
 """
 
 import argparse
