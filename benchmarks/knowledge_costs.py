@@ -84,7 +84,7 @@ def kinds() -> list[Kind]:
     """All that have a table of the rendered world."""
     warm, pocket = "warm/recall@20", ("llmrec_world", "pocket")
     told = ("kar_world", "din, notes and preferences")
-    reasons = ("slim_world", "teacher")
+    reasons, states = ("slim_world", "teacher"), ("once_world", "title and notes, k=0")
     return [
         Kind("notes as features", ("videos",), "SASRec, known videos, recall@10",
              watched("notes", "ID"), watched("notes", "title"), "titles"),
@@ -93,6 +93,9 @@ def kinds() -> list[Kind]:
         Kind("LLMRec: attributes, profiles, edges", ("videos", "user_profile", "edges"),
              "LightGCN, known videos, recall@20", of(*pocket, "lightgcn", warm),
              of(*pocket, "titles alone (encoder only)", warm), "titles"),
+        Kind("ONCE: notes token by token", ("videos",), "AUC above .5 in lists of five",
+             of(*states, "title, one vector", "auc", 0.5),
+             of(*states, "title and notes, one vector", "auc", 0.5), "one vector of the same text"),
         Kind("KAR: preferences and notes", ("videos", "preferences"), "DIN, AUC above .5",
              of(*told, "din", "auc", 0.5), of(*told, "din, notes and raw history", "auc", 0.5),
              "the notes it was read from"),
