@@ -45,12 +45,13 @@ def maker(name: str, raw: dict[str, Any], about: str = "video") -> Any:
         ConfigError: videos are to be watched by what only counts.
     """
     if name == "tallies":
-        from reelm.tallies import Tallies
+        from reelm.tallies import COUNTED, Tallies
 
         if about != "user":
+            known = ", ".join(prompt.name for prompt in COUNTED)
             raise ConfigError(
                 "--backend tallies: it counts notes about users and cannot watch videos. Take it "
-                "with --prompt user_profile, preferences or preference_edges."
+                f"with --prompt {known} or preference_edges."
             )
         return Tallies()
     from reelm import backends, config
