@@ -241,6 +241,8 @@ def content() -> dict[str, dict[str, dict[str, list[float]]]]:
     for table, heading in named.items():
         for row in study.rows(f"content_{table}"):
             model, _, kind = row["arm"].partition(", ")
+            if ", " in kind:
+                continue  # an ablation
             if table == "microlens":
                 model, kind = row["arm"], "titles" if row["test"]["cold@20"] else "none"
             line = panels.setdefault(heading, {}).setdefault(model, {})
