@@ -83,13 +83,6 @@ def _interval(found: paired.Interval) -> list[float]:
     return [round(float(value), 5) for value in (found.mean, found.low, found.high)]
 
 
-def _dealt(told: Mapping[str, str], seed: int) -> dict[str, str]:
-    """What is told, dealt out to other videos."""
-    order = np.random.default_rng(seed).permutation(len(told))
-    texts = list(told.values())
-    return dict(zip(told, (texts[place] for place in order), strict=True))
-
-
 def summary(folder: Path) -> str:
     """The report as a small table."""
     facts = json.loads((folder / "report.json").read_text())

@@ -1,14 +1,17 @@
 """A store in one SQLite file, or in memory."""
 
+import logging
 import os
 import sqlite3
 import threading
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from reelm.errors import BadData, ReelmError
 from reelm.serve.database import MEMORY, WAIT_S, Collision, Database, Session, Unavailable
+
+log = logging.getLogger(__name__)
 
 PRAGMAS = (
     "foreign_keys=ON",
@@ -94,8 +97,8 @@ class SQLite(Database):
         if not self._logged:
             return
         try:
-            with self._log.open("r+b") as log:
-                os.fsync(log.fileno())
+            with self._log.open("r+b") as file:
+                os.fsync(file.fileno())
         except OSError as error:
             raise Unavailable(self.address, error) from error
 
@@ -109,9 +112,13 @@ class SQLite(Database):
     def _clear(self) -> None:
         """Put the log into the file now and then, beside those who write."""
         while not self._ended.wait(EACH_S):
-            with self._clearing, suppress(sqlite3.Error):
-                if not self._ended.is_set():
+            with self._clearing:
+                if self._ended.is_set():
+                    return
+                try:
                     self._checkpoint()
+                except sqlite3.Error as error:  # nothing is lost: the log keeps it until next time
+                    log.warning("store %s: its log was not put into it: %s", self.address, error)
 
     def _checkpoint(self) -> None:
         with closing(sqlite3.connect(self._path, timeout=HOLD_S)) as db:

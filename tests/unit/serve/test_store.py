@@ -1,8 +1,10 @@
+import sqlite3
 import threading
 
 import pytest
 
 from reelm.errors import BadData
+from reelm.serve import sqlite
 from reelm.serve.database import Collision, database
 from reelm.serve.schema import VERSION
 from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent, Upload
@@ -147,3 +149,21 @@ def test_threads_lose_nothing(store):
     for thread in threads:
         thread.join()
     assert len(store.events("u1")) == 170  # 4 x 50, overlapping by 10
+
+
+def test_a_log_that_cannot_be_put_into_the_file_is_told_and_loses_nothing(
+    tmp_path, monkeypatch, caplog
+):
+    tried = threading.Event()
+
+    def full(_):
+        tried.set()
+        raise sqlite3.OperationalError("disk full")
+
+    monkeypatch.setattr(sqlite, "EACH_S", 0.01)
+    monkeypatch.setattr(sqlite.SQLite, "_checkpoint", full)
+    opened = Store(tmp_path / "store.db")
+    assert tried.wait(30)
+    assert opened.add_events([watch(1)]) == 1
+    opened.close()  # waits for whoever is at the log
+    assert "disk full" in caplog.text
