@@ -27,7 +27,7 @@ SHOP_TRAIN = TrainConfig(
     validate_on=5000, validate_every=5, patience=4,
 )  # fmt: skip
 MOVIES = SASRecConfig(dim=64, heads=1, feedforward=64, max_length=200, dropout=0.2)
-SHOP = SASRecConfig(dim=64, heads=1, feedforward=128, max_length=50, dropout=0.3)
+SHOP = SASRecConfig(dim=64, heads=1, feedforward=128, max_length=50, dropout=0.5)
 
 
 def arms(data: str) -> list[Arm]:
@@ -38,8 +38,8 @@ def arms(data: str) -> list[Arm]:
         ("binary", {"objective": "binary"}, 20, 60),
         ("sampled", {"objective": "sampled", **drawn}, 20, 40),
         ("gbce", {"objective": "gbce", **drawn}, 20, 40),
-        ("softmax", {"objective": "softmax", "window": "all"}, 16, 30),
-        ("gated, softmax", {"objective": "softmax", "window": "all", "block": "gated"}, 16, 30),
+        ("softmax", {"objective": "softmax", "window": "all"}, 16, 25),
+        ("gated, softmax", {"objective": "softmax", "window": "all", "block": "gated"}, 16, 25),
         ("binary, input as it is", {"objective": "binary", **plain}, 44, 200),
         ("sampled, input as it is", {"objective": "sampled", **drawn, **plain}, 26, 100),
         ("softmax, input as it is", {"objective": "softmax", "window": "all", **plain}, 22, 60),
