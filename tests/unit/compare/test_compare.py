@@ -214,6 +214,8 @@ def test_the_page_is_whole(chosen, tmp_path):
         ),
         ({"measure": "cold/ndcg@10"}, ConfigError, r"evaluate\.pools"),
         ({"measure": "mixed/ndcg@7"}, ConfigError, r"evaluate\.ks"),
+        ({"measure": "mixed/ndcg"}, ConfigError, r"evaluate\.ks"),
+        ({"measure": "mixed/ndgc@10"}, ConfigError, "no such metric.*Did you mean 'ndcg'"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_trained(
