@@ -28,9 +28,10 @@ LOG = {
 ITEMS = {
     "video_id": LOG["video_id"],
     "path": ["path", "file", "filename", "videopath", "filepath"],
-    "title": ["title", "caption", "name", "description", "text"],
-    "hashtags": ["hashtags", "tags", "hashtag", "tag", "topics", "genres", "categories",
-                 "category", "class"],
+    "title": ["title", "movietitle", "videotitle", "itemtitle", "caption", "name", "description",
+              "text"],
+    "hashtags": ["hashtags", "tags", "hashtag", "tag", "topics", "genres", "genre",
+                 "categories", "category", "class"],
     "creator": ["creator", "creatorid", "author", "authorid", "uploader", "channel"],
     "uploaded_at": ["uploadedat", "uploadtime", "uploaddt", "publishedat", "uploaddate",
                     "createdat", "timestamp"],
