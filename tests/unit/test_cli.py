@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reelm import asked, config, files
+from reelm import asked, cli, config, files
 from reelm.cli import SECTIONS, app, settings_class
 from reelm.errors import ConfigError
 
@@ -45,6 +45,51 @@ def test_our_errors_are_one_line_and_exit_code_two():
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr.startswith("error: unknown settings 'sasrecc'. Did you mean 'sasrec'?")
     assert run.stderr.count("\n") == 1
+
+
+def ran(*words: object, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([REELM, *words], capture_output=True, text=True, check=False, **more)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "work").write_text("a file, where a folder is wanted")
+    (tmp_path / "log.csv").write_text("user_id,video_id\nu,v\n")
+    run = ran("ingest", tmp_path / "log.csv", "--work", tmp_path / "work")
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert str(tmp_path / "work") in run.stderr and "Not a directory" in run.stderr
+
+
+def test_a_folder_that_is_not_there_is_not_called_unfinished(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,video_id\nu,v\n")
+    ran("ingest", "log.csv", cwd=tmp_path)
+    for words in (
+        ("evaluate", "nope"),
+        ("serve", "nope"),
+        ("train", "--catalog", "nope"),
+        ("train", "--features", "x=nope"),
+    ):
+        run = ran(*words, cwd=tmp_path)
+        assert run.returncode == 2 and "nope: no such folder" in run.stderr, run.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise SystemExit(cli.INTERRUPTED)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+
+
+def test_which_of_several_catalogues_is_taken_is_said(tmp_path, capsys):
+    for name, at in (("a", 2.0), ("b", 1.0)):
+        files.write_text(
+            tmp_path / "catalog" / name / files.MANIFEST, json.dumps({"finished_at": at})
+        )
+        assert asked.newest_catalog(tmp_path) == tmp_path / "catalog" / "a"
+    said = capsys.readouterr().err
+    assert said.count("the newest of several") == 1 and "catalog/a" in said
 
 
 def test_a_missing_catalogue_says_what_to_run(tmp_path):
