@@ -17,6 +17,7 @@ from reelm import config, files, models
 from reelm.compare import cells, page, verdicts
 from reelm.compare.cells import Arm, Cell, Data
 from reelm.compare.findings import Finding
+from reelm.compare.latex import latex
 from reelm.compare.leaks import leaks
 from reelm.config import Config
 from reelm.data.dataset import Dataset
@@ -29,7 +30,7 @@ from reelm.metrics import ACCURACY
 from reelm.sources import Sources
 from reelm.train import TrainConfig
 
-STAGE, VERSION = "compare", 1
+STAGE, VERSION = "compare", 2
 BASELINES = ("popularity", "item_knn")
 
 __all__ = ["CompareConfig", "Entry", "Finding", "compare", "completed", "leaks", "summary"]
@@ -126,6 +127,7 @@ def compare(
     cells.write_rows(done, folder / "rows.parquet")
     files.write_text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
     files.write_text(folder / "report.html", page.html(facts))
+    files.write_text(folder / "table.tex", latex(facts))
     return files.finish(
         folder,
         stage=STAGE,
