@@ -8,7 +8,7 @@ from reelm.metrics import ACCURACY
 Row = dict[str, Any]
 SIGNS = {sign: f"\\{sign}" for sign in "&%$#_{}"}
 SIGNS |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-HEAD = r"""% Means over seeds; \pm is half of the 95 % interval over seeds (Student's t), if they differ.
+HEAD = r"""% Means over seeds; \pm is half of the 95 % interval over seeds, where seeds differ.
 % Bold: the highest mean. $\ast$: better or worse than {reference} (Holm's p below .05, and the
 % interval over seeds, where there is one, does not hold 0). Needs \usepackage{booktabs}.
 """

@@ -263,6 +263,17 @@ def test_a_list_of_files_and_shared_stems(tmp_path, log):
     assert tables.videos["video_id"].to_list() == ["a.mp4", "a.webm", "b", "c.mp4"]
 
 
+def test_a_file_called_with_and_without_its_ending_is_one_video(tmp_path, log):
+    for name in ("a.mp4", "b.mp4", "b.webm", "c.mp4"):
+        (tmp_path / name).touch()
+    text = "user,item\nu,a\nw,a.mp4\nu,b\nw,b.mp4\nu,c.mp4\n"
+    tables = read(log(text), videos=tmp_path)
+    assert tables.events["video_id"].to_list() == ["a", "a", "b", "b.mp4", "c.mp4"]
+    paths = dict(tables.videos.select("video_id", pl.col("path").str.split("/").list.last()).rows())
+    assert paths == {"a": "a.mp4", "b.mp4": "b.mp4", "b.webm": "b.webm", "c.mp4": "c.mp4"}
+    assert "names 1 with their ending and without it" in tables.mapping["videos.path"]
+
+
 def test_clips_alone_are_a_catalogue(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
     tables = read(tmp_path)

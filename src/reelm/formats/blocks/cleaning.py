@@ -34,6 +34,8 @@ class Cleaned:
     mapping: dict[str, str]
     unit: str | None = None
     """What a log's times were taken to be in, if it has any."""
+    unused: tuple[str, ...] = ()
+    """Columns of a table of videos that were taken for nothing."""
 
 
 Cleaner = Callable[[pl.DataFrame, Path, Mapping[str, str]], Cleaned]
@@ -139,7 +141,8 @@ def videos(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = N
     wrong = [_unless(raw, "video_id", "no video id"), again.then(pl.lit("listed twice"))]
     good, bad = _parted(raw, wrong, path, "videos", "video_id")
     told = {f"videos.{role}": f"{column} of {path.name}" for role, column in found.items()}
-    return Cleaned(good.select(*VIDEOS).cast(VIDEOS), bad, told)
+    unused = tuple(f"{n} of {path.name}" for n in names if n not in found.values())
+    return Cleaned(good.select(*VIDEOS).cast(VIDEOS), bad, told, unused=unused)
 
 
 def users(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = None) -> Cleaned:
