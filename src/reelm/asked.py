@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from reelm.errors import ConfigError
 from reelm.sections import settings_class
 
@@ -63,10 +65,25 @@ def maker(name: str, raw: dict[str, Any], about: str = "video") -> Any:
 
 def catalog(folder: Path | None, work: Path) -> Any:
     """The catalogue in `folder`, or the newest."""
-    from reelm import files
     from reelm.data.tables import read_catalog
 
-    return read_catalog(folder or files.latest(work / "catalog"))
+    return read_catalog(folder or newest_catalog(work))
+
+
+def newest_catalog(work: Path) -> Path:
+    """The catalogue that was finished last; it is named where there are others, since a catalogue
+    that was asked for again does not become newer.
+
+    Raises:
+        BadData: there is none.
+    """
+    from reelm import files
+
+    found = files.latest(work / "catalog")
+    if len([*found.parent.glob(f"*/{files.MANIFEST}")]) > 1:
+        said = f"catalogue: {found}, the newest of several; --catalog names another"
+        typer.echo(said, err=True)
+    return found
 
 
 def notes(work: Path) -> Path:
@@ -113,12 +130,11 @@ def sources(
     Raises:
         ConfigError: some of the notes are about users.
     """
-    from reelm import files
     from reelm.sources import Sources
 
     about_videos(notes)
     return Sources(
-        catalog=catalog or files.latest(work / "catalog"),
+        catalog=catalog or newest_catalog(work),
         features={k: Path(v) for k, v in pairs(features or [], "--features").items()},
         notes=notes,
         dataset=section("dataset", raw),
@@ -126,15 +142,15 @@ def sources(
     )
 
 
-def pairs(texts: list[str], option: str) -> dict[str, str]:
-    """`name=value` texts as a mapping.
+def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:
+    """`name=value` texts as a mapping; with `empty` the value may be nothing.
 
     Raises:
         ConfigError: one of them is written otherwise.
     """
     parts = [text.partition("=") for text in texts]
-    for text, (left, _, right) in zip(texts, parts, strict=True):
-        if not left or not right:
+    for text, (left, sign, right) in zip(texts, parts, strict=True):
+        if not left or not (right or (empty and sign)):
             raise ConfigError(f"{option} {text}: write it as name=value")
     return {left: right for left, _, right in parts}
 

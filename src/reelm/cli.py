@@ -1,5 +1,6 @@
 """Commands: one per verb. Each reads its settings, calls the verb, prints the folder it made."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,17 +32,32 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+REFUSED = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+"""What a system says of a place that cannot be written: no bug of ours."""
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
 app.add_typer(keys, name="keys")
 app.add_typer(note_commands.commands)
 
 
 def main() -> None:
-    """Run a command. Our own errors become one line and exit code 2; bugs keep their traceback."""
+    """Run a command. Our own errors, and folders that cannot be written, become one line and exit
+    code 2; bugs keep their traceback."""
     try:
         app()
     except ReelmError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        typer.echo(f"error: {error.filename or 'disk'}: {error.strerror}. See --work.", err=True)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            said = "interrupted; what is finished is kept, and the same command goes on from there"
+            typer.echo(said, err=True)
+        raise
 
 
 @app.command()
@@ -68,7 +84,8 @@ def ingest(
     items: Annotated[Path | None, typer.Option(help="Table of videos: titles and so on.")] = None,
     users: Annotated[Path | None, typer.Option(help="Table of users.")] = None,
     map_: Annotated[
-        list[str] | None, typer.Option("--map", help="ours=theirs, a column's name; repeatable.")
+        list[str] | None,
+        typer.Option("--map", help="ours=theirs, a column's name, or ours= for none; repeatable."),
     ] = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -80,7 +97,7 @@ def ingest(
     given: dict[str, Any] = {"format": format, "videos": videos, "items": items, "users": users}
     given = {name: value for name, value in given.items() if value is not None}
     if map_:
-        given["mapping"] = asked.pairs(map_, "--map")
+        given["mapping"] = asked.pairs(map_, "--map", empty=True)
     folder = verb.ingest(
         source, work, asked.section("ingest", asked.raw(settings, sets, ingest=given))
     )

@@ -19,7 +19,7 @@ from reelm import files, prompts, tallies
 from reelm.data.corrections import id_column
 from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
-from reelm.engine import DecodeConfig, Decoder, run, videos
+from reelm.engine import DecodeConfig, Decoder, run, to_open
 from reelm.errors import ConfigError, MediaError, MissingInput
 from reelm.prompts.base import Prompt, plain
 
@@ -74,6 +74,7 @@ def encode(
         MissingInput: notes are to be read and none were given.
         ConfigError: `input` names neither a way to read nor a column, or users have no titles.
         StaleFolder: another process is filling the same folder.
+        BadData: files are to be read and there is none.
     """
     text, reads = encoder.reads == "text", config.input or encoder.usual
     tasks = _texts(catalog, reads, config.fields, notes) if text else _files(catalog)
@@ -196,7 +197,7 @@ def _as_clip(decoder: Decoder) -> Callable[[Sequence[Task]], list[Any]]:
 
 
 def _files(catalog: Catalog) -> list[Task]:
-    return [Task(video.ids, video) for video in videos(catalog)]
+    return [Task(video.ids, video) for video in to_open(catalog)]
 
 
 def _texts(catalog: Catalog, reads: str, fields: Sequence[str], notes: Path | None) -> list[Task]:

@@ -21,7 +21,7 @@ from reelm.config import Config
 from reelm.cost import Cost, Ledger, Meter, progress
 from reelm.data.tables import Catalog
 from reelm.energy import Energy
-from reelm.errors import MediaError, StaleFolder
+from reelm.errors import BadData, MediaError, StaleFolder
 from reelm.media.guard import Guard
 from reelm.media.store import FrameStore
 
@@ -68,6 +68,22 @@ def videos(catalog: Catalog, limit: int | None = None) -> list[Video]:
     return [
         Video(ids[0], sha, Path(paths[0]), tuple(ids[1:])) for sha, ids, paths in rows.iter_rows()
     ]
+
+
+def to_open(catalog: Catalog, limit: int | None = None) -> list[Video]:
+    """The videos of `videos`, for a stage that is pointless without any.
+
+    Raises:
+        BadData: there is no file that can be read.
+    """
+    found = videos(catalog, limit)
+    if not found:
+        raise BadData(
+            f"{catalog.folder}: none of its {catalog.videos.height} videos has a file that can be "
+            "read. Say where they lie with `reelm ingest … --videos FOLDER`, or name another "
+            "--catalog."
+        )
+    return found
 
 
 class DecodeConfig(Config):

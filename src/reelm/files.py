@@ -87,13 +87,24 @@ def finish(folder: Path, **facts: Any) -> Path:
     return folder
 
 
+def there(folder: Path) -> Path:
+    """The folder itself.
+
+    Raises:
+        BadData: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BadData(f"{folder}: no such folder. Is the path right, seen from {Path.cwd()}?")
+    return folder
+
+
 def manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished stage folder.
 
     Raises:
-        BadData: there is none, so the stage did not run to its end.
+        BadData: there is none, so the stage did not run to its end; or there is no such folder.
     """
-    path = folder / MANIFEST
+    path = there(folder) / MANIFEST
     if not path.is_file():
         raise BadData(
             f"{folder}: no {MANIFEST}; the stage that fills it did not finish. Run it again."

@@ -1,7 +1,7 @@
 """Logs, tables and video files become a catalogue: checked, hashed, probed, bad rows set aside."""
 
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from reelm import files
 from reelm.config import Config
 from reelm.cost import Meter, progress
+from reelm.data.packing import POSITIVE
 from reelm.errors import BadData
 from reelm.formats import FORMATS
 from reelm.formats.base import QUARANTINE, Format, ReadOptions, Tables
@@ -21,7 +22,7 @@ from reelm.formats.blocks import cleaning, reading
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
-STAGE, VERSION = "ingest", 2
+STAGE, VERSION = "ingest", 3
 WRITTEN = pl.Schema(dict.fromkeys(("user_id", "video_id", "event", "split"), pl.String))
 """Columns of events that are numbered in memory and text in the file."""
 
@@ -52,6 +53,10 @@ class IngestConfig(Config):
     """Wall time for one video file, after which it counts as broken."""
     memory_per_file_mb: PositiveInt = 2048
     """Memory for one video file, in MiB."""
+
+
+COUNTED = ("watch", "skip", *POSITIVE)
+"""Kinds of event that say something about liking without further settings."""
 
 
 def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
@@ -100,20 +105,40 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
         folder, stage=STAGE, version=VERSION, key=key, settings=settings, inputs=inputs,
         rows=_counts(tables, videos, events), failed=quarantine.height,
         reasons=_reasons(quarantine), mapping=mapping,
-        features=sorted(tables.features), unused=list(tables.unused), **meter.read(),
+        features=sorted(tables.features), unused=list(tables.unused), kinds=_kinds(events),
+        **meter.read(),
     )  # fmt: skip
 
 
 def summary(folder: Path) -> str:
     """What came in, for people: counts, the mapping of columns, columns that were taken for
-    nothing, and what was set aside and why."""
+    nothing, what is likely to be missed, and what was set aside and why."""
     facts = files.manifest(folder)
     lines = [f"{name.replace('_', ' ')}: {count:,}" for name, count in facts["rows"].items()]
     lines += [f"{ours} <- {theirs}" for ours, theirs in facts["mapping"].items()]
+    lines += _doubts(facts)
     if facts.get("unused"):
         lines.append(f"not used: {', '.join(facts['unused'])}")
     lines += [f"set aside: {count:,} {reason}" for reason, count in facts["reasons"].items()]
     return "\n".join(lines)
+
+
+def _doubts(facts: Mapping[str, Any]) -> list[str]:
+    """Kinds of events, those that train nothing, and videos that no file was found for."""
+    kinds, rows = facts.get("kinds") or {}, facts["rows"]
+    strange = {kind: count for kind, count in kinds.items() if kind not in COUNTED}
+    lines = [f"kinds of event: {_listed(kinds)}"] if kinds else []
+    if strange:
+        lines.append(f"not counted unless dataset.positive names it: {_listed(strange)}")
+    if rows["files"] and rows["files"] < rows["videos"]:
+        lines.append(f"without a file: {rows['videos'] - rows['files']:,} videos")
+    return lines
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Names and counts, the largest first."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{name} {count:,}" for name, count in ordered)
 
 
 def _inputs(layout: Format, source: Path, options: ReadOptions) -> dict[str, Any]:
@@ -220,6 +245,12 @@ def _counts(tables: Tables, videos: pl.DataFrame, events: pl.DataFrame) -> dict[
         "duplicates": videos["duplicate_of"].count(),
         "users": events["user_id"].n_unique(),
     }
+
+
+def _kinds(events: pl.DataFrame) -> dict[str, int]:
+    """How many events of each kind."""
+    counted = events.group_by(pl.col("event").cast(pl.String)).len()
+    return dict(counted.iter_rows())
 
 
 def _reasons(quarantine: pl.DataFrame) -> dict[str, int]:

@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from reelm.errors import NonFinite
 
 Pairs = tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]
+ACCURACY = ("recall", "ndcg", "hit", "mrr")
+"""What `per_question` measures; all but the last at some k."""
 NOTHING: Pairs = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 

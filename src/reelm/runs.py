@@ -141,16 +141,18 @@ class Run:
     ) -> pl.DataFrame:
         """The best `k` videos for each user: user_id, item_id, score, rank, source.
 
+        A text alone is one user: text is a sequence too, and letters would be strangers.
+
         A user without a history, or one about whom the model has nothing to say, gets popular
         videos in an order drawn for this user, with source "fallback" instead of "model".
 
         Args:
             filter_viewed: leave out what the user had watched when the model was trained.
         """
-        parts = []
+        users, parts = _ids(users), []
         step = max(1, min(1024, TILE // len(self.items)))
         for at in range(0, len(users), step):
-            some = list(users[at : at + step])
+            some = users[at : at + step]
             histories = [self.history(user) for user in some]
             scores = self.score(histories, some).float().cpu().clone()  # to be changed
             allowed = torch.ones_like(scores, dtype=torch.bool)
@@ -176,11 +178,12 @@ class Run:
         return torch.from_numpy(2 * np.log(self.counts + 1.0) + drawn).float()
 
     def similar(self, videos: Sequence[str], k: int = 10) -> pl.DataFrame:
-        """The `k` videos most like each of these: video_id, item_id, score, rank, source.
+        """The `k` videos most like each of these (or this one): video_id, item_id, score, rank,
+        source.
 
         A video that training did not know gets popular ones, with source "fallback".
         """
-        videos = list(videos)
+        videos = _ids(videos)
         rows = torch.tensor([self.item_rows.get(video, 0) for video in videos], dtype=torch.long)
         with torch.inference_mode():
             scores = self.model.similar(rows.to(self.model.counts.device)).float().cpu()
@@ -311,6 +314,11 @@ def _hollow(users: tuple[str, ...], items: tuple[str, ...], values: Mapping[str,
         has_feature={name: np.zeros(len(items), bool) for name in features},
         profiles={name: torch.zeros(1).expand(len(users), dim) for name, dim in profiles.items()},
     )
+
+
+def _ids(asked: Sequence[str]) -> list[str]:
+    """One id or several as a list."""
+    return [asked] if isinstance(asked, str) else list(asked)
 
 
 def _says_something(

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from reelm import registry
 from reelm.errors import UnknownName
 
 SECTIONS: dict[str, str] = {
@@ -37,15 +38,22 @@ PLURALS = ("models", "backends", "encoders")
 
 
 def settings_class(name: str) -> tuple[Any, str]:
-    """The class of settings called `name` and the section it is read from."""
+    """The class of settings called `name` and the section it is read from.
+
+    A sibling, built in or of an installed package, may be named with its section in front, as
+    `encoder.vision`, since there is a section `vision` too.
+
+    Raises:
+        UnknownName: nothing is called so.
+    """
     if name in SECTIONS:
         module, _, owner = SECTIONS[name].partition(":")
         return getattr(import_module(module), owner), name
-    for plural in PLURALS:
-        table = import_module(f"reelm.{plural}")
-        if name in getattr(table, plural.upper()):
-            return table.find(name).Config, plural.removesuffix("s")
     known = [*SECTIONS]
     for plural in PLURALS:
-        known += getattr(import_module(f"reelm.{plural}"), plural.upper())
+        table, section = import_module(f"reelm.{plural}"), plural.removesuffix("s")
+        offered = registry.names(plural, getattr(table, plural.upper()))
+        if (wanted := name.removeprefix(f"{section}.")) in offered:
+            return table.find(wanted).Config, section
+        known += (f"{section}.{one}" if one in SECTIONS else one for one in offered)
     raise UnknownName("settings", name, known)

@@ -136,13 +136,13 @@ def load(run: Path) -> Sources:
     """The sources that a run's folder names.
 
     Raises:
-        BadData: the run was made from Python and nobody noted its sources.
+        BadData: there is no such folder, or nobody noted the sources of a run made from Python.
     """
-    path = run / NAME
+    path = files.there(run) / NAME
     if not path.is_file():
         raise BadData(
-            f"{run}: no {NAME}, so the run's catalogue is not known. "
-            "Name it with --catalog, or train the run with `reelm train`."
+            f"{run}: no {NAME}, so the run's catalogue is not known. Is it the folder of one run, "
+            "as `reelm train` printed it? From Python, `Sources.save` notes them."
         )
 
     return parse(Sources, json.loads(path.read_text(encoding="utf-8")), NAME)

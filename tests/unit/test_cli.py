@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reelm import asked, config, files
+from reelm import asked, cli, config, files
 from reelm.cli import SECTIONS, app, settings_class
-from reelm.errors import ConfigError
+from reelm.encoders.base import EncoderConfig
+from reelm.errors import BadData, ConfigError
 
 REELM = Path(sys.executable).parent / "reelm"
 
@@ -29,6 +30,34 @@ def test_every_section_prints_settings_that_can_be_read_back(name, tmp_path):
         assert config.section(kind, config.read(path), section) == kind()
 
 
+OWN = """
+from reelm.config import Config
+from reelm.models.base import Complete
+
+class NewestConfig(Config):
+    power: float = 1.0
+
+class Newest(Complete):
+    Config = NewestConfig
+"""
+
+
+def test_a_model_of_another_package_has_settings_too(tmp_path, monkeypatch):
+    about = tmp_path / "mine-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[reelm.models]\nnewest = mine_newest:Newest\n")
+    (tmp_path / "mine_newest.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "power = 1.0" in said("config", "newest")
+
+
+def test_an_encoder_that_is_called_like_a_section_has_its_settings():
+    assert settings_class("vision")[1] == "vision"
+    kind, section = settings_class("encoder.vision")
+    assert section == "encoder" and issubclass(kind, EncoderConfig)
+
+
 def test_every_setting_is_explained():
     for name in SECTIONS:
         kind, _ = settings_class(name)
@@ -45,6 +74,46 @@ def test_our_errors_are_one_line_and_exit_code_two():
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr.startswith("error: unknown settings 'sasrecc'. Did you mean 'sasrec'?")
     assert run.stderr.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "work").write_text("a file, where a folder is wanted")
+    (tmp_path / "log.csv").write_text("user_id,video_id\nu,v\n")
+    words = ["ingest", tmp_path / "log.csv", "--work", tmp_path / "work"]
+    run = subprocess.run([REELM, *words], capture_output=True, text=True, check=False)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert str(tmp_path / "work") in run.stderr and "Not a directory" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("evaluate", "nope"), ("serve", "nope"), ("train", "--catalog", "nope")],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_is_not_there_is_not_called_unfinished(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, list(words)).exception
+    assert isinstance(failed, BadData) and "nope: no such folder" in str(failed)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise SystemExit(cli.INTERRUPTED)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+
+
+def test_which_of_several_catalogues_is_taken_is_said(tmp_path, capsys):
+    for name, at in (("a", 2.0), ("b", 1.0)):
+        files.write_text(
+            tmp_path / "catalog" / name / files.MANIFEST, json.dumps({"finished_at": at})
+        )
+        assert asked.newest_catalog(tmp_path) == tmp_path / "catalog" / "a"
+    said = capsys.readouterr().err
+    assert said.count("the newest of several") == 1 and "catalog/a" in said
 
 
 def test_a_missing_catalogue_says_what_to_run(tmp_path):

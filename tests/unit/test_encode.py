@@ -14,7 +14,7 @@ from reelm.encode import EncodeConfig, encode, fielded
 from reelm.encoders.hashing import Hashing
 from reelm.encoders.signal import Signal
 from reelm.encoders.values import Values
-from reelm.errors import ConfigError, MissingInput
+from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.prompts.attributes import Attributes
 
 
@@ -125,7 +125,8 @@ def test_videos_without_files_have_titles_all_the_same(tmp_path):
     bare = Catalog(tmp_path, videos, pl.DataFrame())
     made = read_features(encode(bare, Hashing(), EncodeConfig(), tmp_path))
     assert made.ids == ("a", "b")
-    assert encode(bare, Signal(), EncodeConfig(), tmp_path).is_dir()
+    with pytest.raises(BadData, match="none of its 2 videos has a file"):
+        encode(bare, Signal(), EncodeConfig(), tmp_path)
 
 
 def test_a_vector_that_is_not_finite_is_a_failure(catalog, tmp_path):

@@ -9,8 +9,8 @@ import tiny_clips
 from reelm import engine, files
 from reelm.cost import Ledger
 from reelm.data.tables import Catalog
-from reelm.engine import DecodeConfig, Decoder, Video, videos
-from reelm.errors import MediaError, StaleFolder
+from reelm.engine import DecodeConfig, Decoder, Video, to_open, videos
+from reelm.errors import BadData, MediaError, StaleFolder
 
 
 class Copying:
@@ -137,6 +137,11 @@ def test_usable_videos_are_listed_once_per_content(tmp_path):
     assert videos(made) == [Video("a", "1", Path("/a"), ("d",)), Video("b", "2", Path("/b"))]
     assert videos(made, limit=1)[0].ids == ("a", "d")
     assert videos(catalog(tmp_path, video_id=["a"])) == []
+
+
+def test_no_file_is_no_work_that_is_done(tmp_path):
+    with pytest.raises(BadData, match=r"none of its 2 videos has a file.*--videos"):
+        to_open(catalog(tmp_path, video_id=["a", "b"]))
 
 
 def test_a_file_that_cannot_be_decoded_gives_its_error_in_its_place(tmp_path):

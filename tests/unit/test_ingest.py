@@ -86,6 +86,21 @@ def test_the_summary_tells_the_mapping_and_the_reasons(source, tmp_path):
     assert "set aside: 1 videos: cannot be decoded" in said
 
 
+def test_the_summary_tells_what_would_be_missed_later(source, tmp_path):
+    (source / "events.csv").write_text(
+        "user,item,time,event\nu1,a,1,watch\nu1,b,2,watch\nu1,never-seen,3,gefällt\n"
+    )
+    (source / "items.csv").write_text("video_id,movie_title,genre,release_year\nb,Bee,x,1999\n")
+    folder = ingest(source, tmp_path / "work", QUICK)
+    said = summary(folder)
+    assert "kinds of event: watch 2, gefällt 1" in said
+    assert "not counted unless dataset.positive names it: gefällt 1" in said
+    assert "without a file: 1 videos" in said
+    assert "not used: release_year of items.csv" in said
+    bee = table(folder, "videos").row(by_predicate=pl.col("video_id") == "b", named=True)
+    assert (bee["title"], bee["hashtags"]) == ("Bee", "x")
+
+
 def test_the_same_source_is_read_once(source, tmp_path, monkeypatch):
     folder = ingest(source, tmp_path / "work", QUICK)
     monkeypatch.setattr("reelm.formats.table.Table.read", None)

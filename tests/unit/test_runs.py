@@ -57,6 +57,12 @@ def test_nobody_is_an_empty_table(folder):
     assert len(run.similar(["v0"], 3)) == 3
 
 
+def test_one_id_is_not_its_letters(folder):
+    run = runs.load(folder)
+    assert run.recommend("u0", k=3).equals(run.recommend(["u0"], k=3))
+    assert run.similar("v0", k=3).equals(run.similar(["v0"], k=3))
+
+
 def test_videos_alike_are_of_one_taste_and_not_the_video_itself(folder):
     table = runs.load(folder).similar(["v2", "unheard"], k=4)
     assert table.columns[0] == "video_id"

@@ -24,8 +24,10 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 
 def test_a_run_without_sources_says_what_to_do(tmp_path):
-    with pytest.raises(BadData, match="--catalog"):
+    with pytest.raises(BadData, match=r"catalogue is not known.*`reelm train` printed"):
         sources.load(tmp_path)
+    with pytest.raises(BadData, match="no such folder"):
+        sources.load(tmp_path / "nope")
 
 
 @pytest.fixture

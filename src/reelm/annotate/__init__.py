@@ -56,7 +56,7 @@ def annotate_all(
         ConfigError: a prompt is about users.
         BackendError: nothing comes through (server down?); run it again later.
         StaleFolder: another process is filling the same folder.
-        BadData: texts are to be shown that are not there.
+        BadData: there is no file to watch, or texts are to be shown that are not there.
     """
     strange = [prompt.name for prompt in prompts if prompt.about != "video"]
     if strange:

@@ -17,7 +17,7 @@ from reelm.cost import Ledger
 from reelm.data.preferences import LETTERS
 from reelm.data.tables import Catalog
 from reelm.dossiers import MOST, TOP
-from reelm.engine import DecodeConfig, Video, videos
+from reelm.engine import DecodeConfig, Video, to_open
 from reelm.prompts.base import Prompt
 
 VERSION = 1
@@ -160,10 +160,10 @@ def to_watch(catalog: Catalog, config: AnnotateConfig, work: Path) -> list[tuple
     """Videos, each with the texts that are shown beside it.
 
     Raises:
-        BadData: texts are to be shown that are not there.
+        BadData: there is no file that can be read, or texts are to be shown that are not there.
     """
     texts = blocks(catalog, config.texts, config.text_longest, work) if config.texts else {}
-    return told(videos(catalog, config.limit), texts)
+    return told(to_open(catalog, config.limit), texts)
 
 
 def opened(

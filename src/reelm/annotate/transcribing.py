@@ -19,7 +19,7 @@ from reelm.annotate.sheets import Sheet, open_sheet
 from reelm.backends.base import Answer, Failure
 from reelm.cost import Ledger
 from reelm.data.tables import Catalog
-from reelm.engine import DecodeConfig, Video, run, videos
+from reelm.engine import DecodeConfig, Video, run, to_open
 from reelm.errors import MediaError
 from reelm.media.guard import Guard
 from reelm.media.sound import sound
@@ -62,7 +62,7 @@ def transcribe(catalog: Catalog, config: TranscribeConfig, work: Path) -> Path:
         BackendError: the folder holds no Whisper model.
         StaleFolder: another process is filling the same folder.
     """
-    wanted = videos(catalog, config.limit)
+    wanted = to_open(catalog, config.limit)
     question = Question(Speech, Speech.ask(), Speech.schema())
     about = {"name": Speech.name, "version": Speech.version, "question": question.text}
     settings = {"prompt": about, **config.model_dump(include=HEARD)}

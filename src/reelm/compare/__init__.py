@@ -17,16 +17,20 @@ from reelm import config, files, models
 from reelm.compare import cells, page, verdicts
 from reelm.compare.cells import Arm, Cell, Data
 from reelm.compare.findings import Finding
+from reelm.compare.latex import latex
 from reelm.compare.leaks import leaks
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.tables import read_catalog, read_notes
-from reelm.errors import ConfigError, UnknownName
+from reelm.errors import ConfigError, UnknownName, nearest
 from reelm.evaluate import EvaluateConfig
+from reelm.evaluate.lists import MEASURES
+from reelm.evaluate.ranking import Sampled
+from reelm.metrics import ACCURACY
 from reelm.sources import Sources
 from reelm.train import TrainConfig
 
-STAGE, VERSION = "compare", 1
+STAGE, VERSION = "compare", 2
 BASELINES = ("popularity", "item_knn")
 
 __all__ = ["CompareConfig", "Entry", "Finding", "compare", "completed", "leaks", "summary"]
@@ -123,6 +127,7 @@ def compare(
     cells.write_rows(done, folder / "rows.parquet")
     files.write_text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
     files.write_text(folder / "report.html", page.html(facts))
+    files.write_text(folder / "table.tex", latex(facts))
     return files.finish(
         folder,
         stage=STAGE,
@@ -216,14 +221,32 @@ def _reference(settings: Settings, arms: Sequence[Arm]) -> str:
     wanted = settings.compare.reference or labels[0]
     if wanted not in labels:
         raise UnknownName("compare.reference", wanted, labels)
+    _measured(settings)
+    return wanted
+
+
+def _measured(settings: Settings) -> None:
+    """
+    Raises:
+        ConfigError: the reports would not hold the measure.
+    """
+    asked = settings.evaluate
     pool, _, metric = settings.measure.partition("/")
-    _, _, k = metric.partition("@")
-    if pool not in settings.evaluate.pools or (k and int(k) not in settings.evaluate.ks):
+    name, _, k = metric.partition("@")
+    kinds = ACCURACY + (MEASURES if asked.lists else ())
+    prefix = Sampled(asked.sampled).prefix if asked.sampled else None
+    plain = name.removeprefix(prefix) if prefix else name
+    lengths = [""] if plain == "mrr" else [str(length) for length in asked.ks]
+    if plain not in kinds:
+        raise ConfigError(
+            f"compare.measure = {settings.measure!r}: there is no such metric."
+            f"{nearest(plain, kinds)} Known: {', '.join(kinds)}; written as mixed/ndcg@10."
+        )
+    if pool not in asked.pools or k not in lengths:
         raise ConfigError(
             f"compare.measure = {settings.measure!r} is not evaluated. Add its pool to "
             "evaluate.pools and its length to evaluate.ks, or choose another measure."
         )
-    return wanted
 
 
 def _searched(data: Data) -> list[Finding]:

@@ -92,7 +92,7 @@ def read_features(folder: Path, name: str | None = None) -> Features:
     Raises:
         BadData: no vectors, or another number of ids than of vectors, or no finite one.
     """
-    parts = sorted(folder.glob("part-*.npy"))
+    parts = sorted(files.there(folder).glob("part-*.npy"))
     if not parts:
         raise BadData(f"{folder}: no part-*.npy in this features folder. Run encode again.")
     vectors = np.concatenate([np.load(part, mmap_mode="r") for part in parts])

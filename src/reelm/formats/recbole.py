@@ -38,13 +38,14 @@ class RecBole(Format):
         events = _logs(logs, columns.wanted(told, ""))
         beside = {path.suffix: path for path in inputs if path not in logs}
         videos, users = pl.DataFrame(schema=VIDEOS), None
-        bad, mapping = [events.bad], dict(events.mapping)
+        bad, mapping, unused = [events.bad], dict(events.mapping), list(events.unused)
         if ".item" in beside:
             path = beside[".item"]
             items = cleaning.videos(reading.table(path)[0], path, columns.wanted(told, "videos."))
             videos = items.good
             bad.append(items.bad)
             mapping |= items.mapping
+            unused += items.unused
         if ".user" in beside:
             path = beside[".user"]
             people = cleaning.users(reading.table(path)[0], path, columns.wanted(told, "users."))
@@ -58,7 +59,7 @@ class RecBole(Format):
             quarantine=pl.concat(bad),
             mapping=mapping,
             rows_in=events.rows,
-            unused=events.unused,
+            unused=unused,
         )
 
     def write(self, told: Outgoing, folder: Path) -> list[Path]:

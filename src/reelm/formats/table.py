@@ -6,6 +6,7 @@ folder with nothing but video files comes in too, as a catalogue that nobody wat
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,11 +53,20 @@ class Table(Format):
         known = _cleaned(cleaning.users, users, columns.wanted(told, "users."), people)
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
+        twice = _named_twice(listed.good["video_id"], found, events.good["video_id"])
+        if twice:
+            one = pl.col("video_id").cast(pl.String).replace(twice).cast(EVENTS["video_id"])
+            events = replace(events, good=events.good.with_columns(one))
         videos = _with_files(listed.good, found, events.good["video_id"])
         bad = [events.bad, listed.bad, known.bad]
         told = events.mapping | listed.mapping | known.mapping
         if where:
             told["videos.path"] = f"{len(found)} files of {where}"
+            if twice:
+                both = (
+                    f"; the log names {len(twice)} with their ending and without it: taken as one"
+                )
+                told["videos.path"] += both
         return Tables(
             videos=videos,
             events=events.good,
@@ -64,7 +74,7 @@ class Table(Format):
             quarantine=pl.concat(bad),
             mapping=told,
             rows_in=events.rows,
-            unused=events.unused,
+            unused=[*events.unused, *listed.unused],
         )
 
 
@@ -104,7 +114,20 @@ def _cleaned(
         return cleaning.Cleaned(empty, pl.DataFrame(schema=QUARANTINE), {})
     frame, unparsable = reading.table(path)
     cleaned = clean(frame, path, wanted)
-    return cleaning.Cleaned(cleaned.good, pl.concat([unparsable, cleaned.bad]), cleaned.mapping)
+    return replace(cleaned, bad=pl.concat([unparsable, cleaned.bad]))
+
+
+def _named_twice(listed: pl.Series, found: list[Path], watched: pl.Series) -> dict[str, str]:
+    """Whole name to stem of those files that a log calls by both, where no other file shares the
+    stem and no table lists the whole name: one video, that would else be two."""
+    ids, tabled = set(watched.unique()), set(listed)
+    names = identifier(pl.Series([path.name for path in found], dtype=pl.String))
+    stems = identifier(pl.Series([path.stem for path in found], dtype=pl.String))
+    return {
+        name: stem
+        for name, stem, shared in zip(names, stems, stems.is_duplicated(), strict=True)
+        if name in ids and name not in tabled and (stem in ids or stem in tabled) and not shared
+    }
 
 
 def _with_files(listed: pl.DataFrame, found: list[Path], watched: pl.Series) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import uvicorn
 
 from reelm import runs, sources
 from reelm.data.tables import read_catalog, read_features
-from reelm.errors import BackendError, ConfigError, ReelmError
+from reelm.engine import alone
+from reelm.errors import BackendError, ConfigError, ReelmError, StaleFolder
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.gate import ServiceConfig
 from reelm.serve.grown import Scale, features_of
@@ -177,10 +178,11 @@ def serve(
         announce: called with the address once the port is taken.
 
     Raises:
-        ConfigError: the host is public and there is no key, or the port is taken.
+        ConfigError: the host is public and there is no key, the port is taken, or another service
+            has the same SQLite store.
     """
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
-    with listening(host, port, access.keys) as listener:
+    with listening(host, port, access.keys) as listener, _only(served.engine.store):
         announce(address_of(listener))
         gc.freeze()  # millions of ids and tables that stay: no use going through them again
         sys.setswitchinterval(SWITCH_S)
@@ -222,6 +224,21 @@ def _server(served: Served, access: Access, host: str) -> uvicorn.Server:
         ws="none", lifespan="on", timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
     return uvicorn.Server(settings)
+
+
+@contextmanager
+def _only(store: Store) -> Iterator[None]:
+    """Hold a store that is a file against a second service, which would fill the same feeds."""
+    with ExitStack() as held:
+        if store.folder is not None:
+            try:
+                held.enter_context(alone(store.folder))
+            except StaleFolder as error:
+                raise ConfigError(
+                    f"{store.folder}: another `reelm serve` has this store. End it, serve a run of "
+                    "another --work, or let both share PostgreSQL (serve.store)."
+                ) from error
+        yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from reelm.backends.base import Answer, Failure
 from reelm.backends.fake import Fake, FakeConfig
 from reelm.cost import Ledger
 from reelm.data.tables import Catalog, read_notes
-from reelm.errors import BackendError
+from reelm.errors import BackendError, BadData
 from reelm.media.views import Picture, View
 from reelm.prompts.attributes import Attributes
 from reelm.prompts.caption import Caption
@@ -240,7 +240,8 @@ def test_a_question_that_comes_later_leaves_the_finished_folder_alone(catalog, t
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
 
-def test_a_catalogue_without_files_gives_an_empty_folder(tmp_path):
+def test_a_catalogue_without_files_is_an_error_and_leaves_no_folder(tmp_path):
     bare = Catalog(tmp_path, pl.DataFrame({"video_id": ["a"]}), pl.DataFrame())
-    folder = annotate(bare, Tuned(), Caption, AnnotateConfig(), tmp_path)
-    assert files.manifest(folder)["rows"] == 0
+    with pytest.raises(BadData, match=r"has a file that can be read.*--videos"):
+        annotate(bare, Tuned(), Caption, AnnotateConfig(), tmp_path)
+    assert not (tmp_path / "notes").exists()

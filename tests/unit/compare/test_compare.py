@@ -31,6 +31,9 @@ def chosen(written) -> CompareConfig:
     )
 
 
+MEASURED = {f"{name}@{k}" for name in ("recall", "ndcg", "hit") for k in ASKED.ks} | {"mrr"}
+
+
 def told(folder):
     text = (folder / "report.json").read_text()
     assert "NaN" not in text
@@ -63,6 +66,21 @@ def test_a_folder_for_people_and_programs(chosen, tmp_path):
     assert figure(facts, "popularity", "mixed/ndcg@10")["low"] is None
     assert facts["cells"][0]["cost"]["parameters"] > 0 == facts["cells"][2]["cost"]["parameters"]
     assert [f["severity"] for f in facts["leaks"]["clean"]] == ["note"] * 2
+
+
+def test_the_table_for_a_paper_says_what_the_report_says(chosen, tmp_path):
+    folder = compare(chosen, tmp_path, QUICK, ASKED)
+    facts, text = told(folder), (folder / "table.tex").read_text()
+    row, best = figure(facts, "small", "mixed/mrr"), 0.0
+    for model in ("small", "popularity", "item_knn"):
+        best = max(best, figure(facts, model, "mixed/mrr")["mean"])
+    assert rf"\pm {(row['high'] - row['low']) / 2:.4f}" in text
+    assert rf"\mathbf{{{best:.4f}}}" in text
+    assert r"item\_knn & " in text and "coverage" not in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    for line in text.splitlines():
+        if line.endswith(r"\\"):
+            assert line.count(" & ") == len({r["metric"] for r in facts["figures"]} & MEASURED)
 
 
 def test_differences_are_those_of_the_rows(chosen, tmp_path):
@@ -214,6 +232,8 @@ def test_the_page_is_whole(chosen, tmp_path):
         ),
         ({"measure": "cold/ndcg@10"}, ConfigError, r"evaluate\.pools"),
         ({"measure": "mixed/ndcg@7"}, ConfigError, r"evaluate\.ks"),
+        ({"measure": "mixed/ndcg"}, ConfigError, r"evaluate\.ks"),
+        ({"measure": "mixed/ndgc@10"}, ConfigError, "no such metric.*Did you mean 'ndcg'"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_trained(

@@ -79,6 +79,35 @@ def test_days_and_minutes_are_dates_too(log):
     assert tables.events["timestamp"].to_list() == [1699920000.0, 1699999980.0]
 
 
+MIXED = ("1700000000000", "2023-11-14T22:13:20Z", "1700000000", "20231114", "soon")
+
+
+@pytest.mark.parametrize("mostly", ["1700000000000", "2023-11-14T22:13:20Z"])
+def test_numbers_and_dates_in_one_column(log, mostly):
+    lines = [f"u{n},v,{at}" for n, at in enumerate((*MIXED, *(mostly,) * 6))]
+    tables = read(log("\n".join(["user,item,time", *lines])))
+    times = dict(tables.events.select(pl.col("user_id").cast(pl.String), "timestamp").rows())
+    dates = mostly != MIXED[0]
+    assert times["u0"] == times["u1"] == 1.7e9
+    assert times["u2"] == (1.7e9 if dates else 1.7e6)  # one unit for all where numbers are many
+    lost = ["20231114", "soon"] if dates else ["soon"]  # a date without signs is no number of 1970
+    assert tables.quarantine["reason"].unique().to_list() == ["unreadable time"]
+    assert tables.quarantine["detail"].to_list() == lost
+
+
+def test_semicolons_and_decimal_commas(log):
+    text = "user;item;time;portion\nu1;v1;1700000000;0,5\nu2;v2;1700000060;1,25\n"
+    assert rows(read(log("\ufeff" + text))) == GOOD
+
+
+def test_commas_that_may_part_thousands_are_not_read_as_points(log):
+    tables = read(log("user\titem\tportion\nu\tv\t1,250\nu\tw\t1250\n", "log.tsv"))
+    assert tables.events["value"].to_list() == [1250.0]
+    assert tables.quarantine.select("reason", "detail").rows() == [("unreadable value", "1,250")]
+    told = read(log("user\titem\tportion\nu\tv\t1,250\nu\tw\t0,5\n", "other.tsv"))
+    assert told.events["value"].to_list() == [1.25, 0.5]
+
+
 def test_parquet_dates_and_numbers_as_ids(tmp_path):
     at = pl.Series([1_700_000_000_000]).cast(pl.Datetime("ms"))
     frame = pl.DataFrame({"user": [7.0], "item": pl.Series([9], dtype=pl.Int16), "time": at})
@@ -232,6 +261,17 @@ def test_a_list_of_files_and_shared_stems(tmp_path, log):
     listed = log("a.mp4\na.webm\n\nb.mp4\nc.mp4\n", "list.txt")
     tables = read(log("user,item\nu,c.mp4\nu,b\n"), videos=listed)
     assert tables.videos["video_id"].to_list() == ["a.mp4", "a.webm", "b", "c.mp4"]
+
+
+def test_a_file_called_with_and_without_its_ending_is_one_video(tmp_path, log):
+    for name in ("a.mp4", "b.mp4", "b.webm", "c.mp4"):
+        (tmp_path / name).touch()
+    text = "user,item\nu,a\nw,a.mp4\nu,b\nw,b.mp4\nu,c.mp4\n"
+    tables = read(log(text), videos=tmp_path)
+    assert tables.events["video_id"].to_list() == ["a", "a", "b", "b.mp4", "c.mp4"]
+    paths = dict(tables.videos.select("video_id", pl.col("path").str.split("/").list.last()).rows())
+    assert paths == {"a": "a.mp4", "b.mp4": "b.mp4", "b.webm": "b.webm", "c.mp4": "c.mp4"}
+    assert "names 1 with their ending and without it" in tables.mapping["videos.path"]
 
 
 def test_clips_alone_are_a_catalogue(tmp_path):

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from reelm import files
+from reelm.engine import alone
 from reelm.errors import BadData, ConfigError
 from reelm.serve.notes import load_notes
 from reelm.serve.server import listening, running, serve, store_of
+from reelm.serve.store import Store
 
 from .conftest import answer, video
 
@@ -30,6 +32,14 @@ def test_a_taken_port_is_said(engine):
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port}.*--port"):
             serve(engine, port=port)
+
+
+def test_a_second_service_on_one_file_is_refused(engine, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store.sqlite")
+    monkeypatch.setattr(engine, "store", store)
+    with alone(tmp_path), pytest.raises(ConfigError, match=r"another `reelm serve`.*PostgreSQL"):
+        serve(engine, port=0)
+    store.close()
 
 
 def test_it_answers_over_a_real_socket(engine):

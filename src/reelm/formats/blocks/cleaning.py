@@ -18,6 +18,12 @@ WORDS = {
 }  # fmt: skip
 """Other words for events."""
 
+NUMBERS = ("value", "watch_time", "rating")
+"""Roles in a log that must be numbers where something is written."""
+
+LONGEST = 80
+"""Characters of what could not be read that are kept."""
+
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -28,6 +34,8 @@ class Cleaned:
     mapping: dict[str, str]
     unit: str | None = None
     """What a log's times were taken to be in, if it has any."""
+    unused: tuple[str, ...] = ()
+    """Columns of a table of videos that were taken for nothing."""
 
 
 Cleaner = Callable[[pl.DataFrame, Path, Mapping[str, str]], Cleaned]
@@ -74,10 +82,10 @@ def piece(
         fault = pl.when(pl.lit(given(take["timestamp"]))).then(pl.lit("unreadable time"))
         fault = fault if untimed else fault.otherwise(pl.lit("no time"))
         wrong.append(pl.when(pl.col("timestamp").is_null()).then(fault))
-    wrong += [_number_faults(raw, take, role) for role in ("value", "watch_time", "rating")]
+    wrong += [_number_faults(raw, take, role) for role in NUMBERS]
     raw, no_portion = _portions(raw, take)
     wrong += no_portion
-    good, bad = _parted(raw, wrong, path, "events", "user_id")
+    good, bad = _parted(raw, wrong, path, "events", "user_id", _unreadable(take))
     good = good.with_columns(order=pl.int_range(pl.len(), dtype=pl.Int64))
     extra = []
     if good["value"].null_count():
@@ -133,7 +141,8 @@ def videos(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = N
     wrong = [_unless(raw, "video_id", "no video id"), again.then(pl.lit("listed twice"))]
     good, bad = _parted(raw, wrong, path, "videos", "video_id")
     told = {f"videos.{role}": f"{column} of {path.name}" for role, column in found.items()}
-    return Cleaned(good.select(*VIDEOS).cast(VIDEOS), bad, told)
+    unused = tuple(f"{n} of {path.name}" for n in names if n not in found.values())
+    return Cleaned(good.select(*VIDEOS).cast(VIDEOS), bad, told, unused=unused)
 
 
 def users(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = None) -> Cleaned:
@@ -210,6 +219,12 @@ def _portions(
     return raw, [pl.when(lost).then(pl.lit("no portion"))]
 
 
+def _unreadable(take: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    """The reasons for which a log's cell cannot be read, each with its column."""
+    cells = {"timestamp": "time", **{n: n.replace("_", " ") for n in NUMBERS}}
+    return {f"unreadable {said}": take[role] for role, said in cells.items() if role in take}
+
+
 def _number_faults(raw: pl.DataFrame, take: Mapping[str, pl.Series], role: str) -> pl.Expr:
     """Why a number cannot be used: it is none, is not finite, or is negative."""
     if role not in take:
@@ -227,18 +242,32 @@ def _unless(raw: pl.DataFrame, column: str, reason: str) -> pl.Expr:
 
 
 def _parted(
-    raw: pl.DataFrame, wrong: Iterable[pl.Expr], path: Path, table: str, key: str
+    raw: pl.DataFrame,
+    wrong: Iterable[pl.Expr],
+    path: Path,
+    table: str,
+    key: str,
+    written: Mapping[str, pl.Series] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Good rows, and bad ones as the columns `QUARANTINE` with the first reason that holds."""
+    """Good rows, and bad ones as the columns `QUARANTINE` with the first reason that holds.
+
+    Args:
+        written: reason to the column whose words are the detail.
+    """
     raw = raw.with_columns(pl.coalesce(*wrong).alias("__reason"))
     if not raw["__reason"].count():
         return raw.drop("__reason"), pl.DataFrame(schema=QUARANTINE)
+    details = [
+        pl.when(pl.col("__reason") == reason).then(pl.lit(text(words, 0).str.head(LONGEST)))
+        for reason, words in (written or {}).items()
+    ]
+    raw = raw.with_columns(pl.coalesce(*details, pl.lit(None, pl.String)).alias("__detail"))
     bad = raw.filter(pl.col("__reason").is_not_null()).select(
         table=pl.lit(table),
         id=pl.col(key),
         place=path.name + ":" + pl.col(ROW).cast(pl.String),
         reason=pl.col("__reason"),
-        detail=pl.lit(None, pl.String),
+        detail=pl.col("__detail"),
     )
-    good = raw.filter(pl.col("__reason").is_null()).drop("__reason")
+    good = raw.filter(pl.col("__reason").is_null()).drop("__reason", "__detail")
     return good, bad.cast(QUARANTINE)

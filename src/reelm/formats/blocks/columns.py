@@ -28,9 +28,10 @@ LOG = {
 ITEMS = {
     "video_id": LOG["video_id"],
     "path": ["path", "file", "filename", "videopath", "filepath"],
-    "title": ["title", "caption", "name", "description", "text"],
-    "hashtags": ["hashtags", "tags", "hashtag", "tag", "topics", "genres", "categories",
-                 "category", "class"],
+    "title": ["title", "movietitle", "videotitle", "itemtitle", "caption", "name", "description",
+              "text"],
+    "hashtags": ["hashtags", "tags", "hashtag", "tag", "topics", "genres", "genre",
+                 "categories", "category", "class"],
     "creator": ["creator", "creatorid", "author", "authorid", "uploader", "channel"],
     "uploaded_at": ["uploadedat", "uploadtime", "uploaddt", "publishedat", "uploaddate",
                     "createdat", "timestamp"],
@@ -100,7 +101,7 @@ def find(
             found[role] = match
     missing = [role for role in (*wanted, *need) if role not in found]
     if missing:
-        raise BadData(_explain(missing[0], columns, wanted, where))
+        raise BadData(_explain(missing[0], columns, wanted, where, _prefix(roles)))
     return found
 
 
@@ -129,18 +130,22 @@ def no_slips(
             role = open_roles[close[0]]
             raise BadData(
                 f"{where}: the column {column!r} looks like {close[0]!r}, and nothing else was "
-                f'taken for {role}. Is it? mapping = {{{role} = "{column}"}}. '
-                f'Is it not? mapping = {{{role} = ""}}'
+                f"taken for {role}. Is it? --map {role}={column}. Is it not? --map {role}="
             )
 
 
-def _explain(role: str, columns: list[str], wanted: Mapping[str, str], where: object) -> str:
+def _prefix(roles: Mapping[str, list[str]]) -> str | None:
+    """What a caller's mapping puts before these roles; None if it does not speak of the table."""
+    return next((prefix for prefix, table in TABLES.items() if table is roles), None)
+
+
+def _explain(
+    role: str, columns: list[str], wanted: Mapping[str, str], where: object, prefix: str | None
+) -> str:
     listed = ", ".join(columns)
     if role in wanted:
         hint = nearest(wanted[role], columns)
         return f"{where}: no column {wanted[role]!r} for {role}.{hint} Columns: {listed}."
     hint = nearest(role, columns)
-    return (
-        f"{where}: no column is known as {role}.{hint} Columns: {listed}. "
-        f'Say which one it is: mapping = {{{role} = "…"}}'
-    )
+    named = "Rename it" if prefix is None else f"Say which one it is: --map {prefix}{role}=NAME"
+    return f"{where}: no column is known as {role}.{hint} Columns: {listed}. {named}."

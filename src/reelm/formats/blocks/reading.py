@@ -130,7 +130,7 @@ def _lazy(path: Path) -> pl.LazyFrame:
         return pl.scan_parquet(path)
     return pl.scan_csv(
         path,
-        separator="," if path.suffix == ".csv" else _separator(path),
+        separator=_separator(path),
         infer_schema=False,
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
@@ -138,10 +138,13 @@ def _lazy(path: Path) -> pl.LazyFrame:
 
 
 def _separator(path: Path) -> str:
-    """A tab, unless the header has none but a comma."""
+    """The sign that the header has most of; a CSV's comma or another table's tab before others."""
     with path.open(encoding="utf-8", errors="replace") as file:
         header = file.readline()
-    return "\t" if "\t" in header or "," not in header else ","
+    if path.suffix != ".csv" and "\t" in header:
+        return "\t"
+    signs = ",;\t" if path.suffix == ".csv" else "\t,;"
+    return max(signs, key=header.count)
 
 
 def _json_lines(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -14,6 +14,9 @@ TYPICAL = 100_000  # times that are looked at to tell their unit
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 """A typical time above the first number is counted in the second number's share of a second."""
 
+CENTURY = (978_307_200.0, 4_102_444_800.0)
+"""Seconds UTC from 2001 to 2100."""
+
 
 def identifier(column: pl.Series) -> pl.Series:
     """Ids as text without blanks around, accents in the composed form (NFC); 12.0 is 12, be it a
@@ -56,8 +59,15 @@ def number(column: pl.Series | None, rows: int) -> pl.Series:
         return pl.repeat(None, rows, dtype=pl.Float64, eager=True)
     numbers = column.cast(pl.Float64, strict=False)
     if column.dtype == pl.String and numbers.null_count() > column.null_count():
-        return column.str.strip_chars().cast(pl.Float64, strict=False)
+        return _pointed(column.str.strip_chars()).cast(pl.Float64, strict=False)
     return numbers
+
+
+def _pointed(column: pl.Series) -> pl.Series:
+    """Decimal commas as points, if it is plain that they part no thousands: 2,5 and 0,125 do not,
+    and then 2,125 in the same column does not either."""
+    plain = column.str.contains(r"^-?(\d+,(\d{1,2}|\d{4,})|0,\d+)$").any()
+    return column.str.replace(r"^(-?\d+),(\d+)$", "${1}.${2}") if plain else column
 
 
 def text(column: pl.Series | None, rows: int) -> pl.Series:
@@ -79,7 +89,9 @@ def seconds(column: pl.Series | None, rows: int, unit: str | None = None) -> tup
     """Times as seconds UTC, null where unreadable, and the unit they were taken to be in.
 
     Numbers are seconds, or smaller parts of one when their size says so; text is a number or an
-    ISO 8601 date; a time without a zone is UTC.
+    ISO 8601 date; a time without a zone is UTC. In a column that has both, the fewer are read in
+    their own way too: dates among numbers, and among dates those numbers whose own size makes
+    them times of this century, which no date without signs such as 20260301 is.
 
     Args:
         unit: what an earlier piece of the same column was taken to be in.
@@ -91,15 +103,29 @@ def seconds(column: pl.Series | None, rows: int, unit: str | None = None) -> tup
         return whole.cast(pl.Float64) / 1e6, "dates"
     numbers = number(column, rows)
     if unit == "dates" or _mostly_words(column, numbers):
-        return _dates(column), "dates"
+        return _dates(column).fill_null(_moments(numbers)), "dates"
+    if numbers.null_count() > column.null_count() and column.dtype == pl.String:
+        dates = _dates(column.set(numbers.is_not_null(), None))
+    else:
+        dates = pl.repeat(None, rows, dtype=pl.Float64, eager=True)
     usable = numbers.is_finite() & (numbers >= 0)
     numbers = numbers.set(~usable.fill_null(True), None)
     typical = numbers.drop_nulls().head(TYPICAL).median()
     for least, parts, name in UNITS:
         large = isinstance(typical, float) and typical >= least
         if unit == name or (unit is None and large):
-            return numbers / parts, name
-    return numbers, "seconds"
+            return (numbers / parts).fill_null(dates), name
+    return numbers.fill_null(dates), "seconds"
+
+
+def _moments(numbers: pl.Series) -> pl.Series:
+    """Numbers as seconds, each in the unit that its own size tells; null outside this century."""
+    size = pl.col("at")
+    told = size
+    for least, parts, _ in reversed(UNITS):
+        told = pl.when(size >= least).then(size / parts).otherwise(told)
+    frame = pl.DataFrame({"at": numbers}).select(told.alias("at"))
+    return frame.select(pl.when(size.is_between(*CENTURY)).then(size)).to_series()
 
 
 def _mostly_words(column: pl.Series, numbers: pl.Series) -> bool:
