@@ -24,6 +24,8 @@ class Recommender(nn.Module, ABC):
     Config: ClassVar[type[Config]]
     uses_user: ClassVar[bool] = False
     """Whether scores depend on the user's row, and not on the history alone."""
+    personal: ClassVar[bool] = True
+    """Whether scores depend on whom they are for: on the user, the history, or both."""
     stranger: ClassVar[int] = 0
     """The row that stands for users whom training did not know. A model that uses the user and
     scores strangers too, by their histories alone, has -1."""

@@ -30,6 +30,7 @@ class Popularity(Complete):
     """Counts of interactions per item in the training data; nothing is learned."""
 
     Config = PopularityConfig
+    personal = False
     cannot: ClassVar[dict[str, str]] = {
         "test_beats_popularity_where_there_is_something_to_learn": "it is popularity"
     }

@@ -128,7 +128,7 @@ class Engine:
         self.videos.usable &= self.config.passing(self.videos)
         self._expiry = Expiry(self.videos, self.config.newest_days)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
-        self._reasons = Reasons(self.videos, kinds)
+        self._reasons = Reasons(self.videos, kinds, run.model.personal)
         log = catalog.events if catalog else None
         stand = standing(self.videos, log, self.config, self.config.min_portion)
         self._picker = Picker(run, self.videos, stand, self.config)

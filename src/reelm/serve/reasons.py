@@ -25,9 +25,13 @@ class Reason:
 class Reasons:
     """Writes the sentences; says only what the columns in front of it say."""
 
-    def __init__(self, videos: Videos, kinds: Collection[str]) -> None:
-        """`kinds` are the events of the log, which decide between watched, rated and chose."""
-        self._videos = videos
+    def __init__(self, videos: Videos, kinds: Collection[str], personal: bool = True) -> None:
+        """
+        Args:
+            kinds: events of the log, which decide between watched, rated and chose.
+            personal: whether the model looks at what the user did.
+        """
+        self._videos, self._personal = videos, personal
         self._verb = next((VERBS[kind] for kind in VERBS if kind in kinds), "chose")
         self._noun = "clip" if videos.has_files else "video"
 
@@ -37,7 +41,7 @@ class Reasons:
         Args:
             links: those of the past's rows.
         """
-        if source == "fallback":
+        if source == "fallback" or (source == "model" and not self._personal):
             return Reason(self._popular(row))
         opening = "New here, and you" if source == "new" else "Because you"
         link = links.best(row)

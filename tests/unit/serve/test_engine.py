@@ -248,6 +248,14 @@ def test_a_model_with_nothing_to_say_is_not_asked(catalog, store):
     assert "model" not in {i.source for i in engine.feed("u0", 10).items}
 
 
+def test_popularity_says_that_it_is_popularity(run, catalog, store):
+    data = Dataset.build(catalog.events, videos=catalog.videos.drop("duplicate_of"))
+    popular = Run.of("popularity", Popularity(Popularity.Config(), data), data)
+    shown = Engine(popular, catalog, None, store).feed("u3", 10).items
+    told = {item.reason.split()[0] for item in shown if item.source == "model"}
+    assert told == {"Popular:"}
+
+
 def test_a_single_watched_video_reads_well(run):
     engine = Engine(run)
     engine.store.add_events([event(1, "solo", "like", video(1))])
