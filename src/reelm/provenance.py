@@ -145,8 +145,10 @@ def seen_one(notes: Path, name: str, catalog: Catalog | None = None) -> list[Pic
     """
     facts = files.manifest(notes)
     settings = facts.get("settings", {})
-    view = View.of(settings.get("view") or {})
     row = row_of(notes, name)
+    if not (settings.get("view") and row.get("sha256")):  # it was heard, or read about
+        raise BadData(f"{notes}: these notes were made without pictures, so none can be shown.")
+    view = View.of(settings["view"])
     work = notes.resolve().parent.parent
     video = _file(row, catalog or _catalog(Path(facts["inputs"]["catalog"]), work))
     how = {k: settings[k] for k in ("seconds", "memory_mb", "longest") if k in settings}
@@ -176,9 +178,7 @@ def _catalog(told: Path, work: Path) -> Catalog:
 
 def _file(row: Mapping[str, Any], catalog: Catalog) -> Video:
     """The file with the content of a row."""
-    sha = row.get("sha256")
-    if not sha:
-        raise BadData("this note was made without pictures; leave --frames out.")
+    sha = row["sha256"]
     found = [video for video in videos(catalog) if video.sha256 == sha]
     if not found:
         raise BadData(
