@@ -94,6 +94,12 @@ class Run:
         """The row of each video id."""
         return {video: row for row, video in enumerate(self.items) if row}
 
+    def learned_from(self, data: Dataset) -> bool:
+        """Whether these are the users, the videos and the interactions that it was trained on."""
+        if (self.users, self.items) != (data.users, data.items):
+            return False
+        return np.array_equal(self.offsets, data.offsets) and np.array_equal(self.item, data.item)
+
     def history(self, user_id: str) -> list[int]:
         """Item rows of a user, oldest first; empty for one that training did not know."""
         row = self.user_rows.get(user_id)
