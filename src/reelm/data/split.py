@@ -72,8 +72,7 @@ class Questions:
     def digest(self) -> str:
         """Twelve hex digits that change with who is asked, with what they are shown, in its order,
         and with what they should find."""
-        sizes = self.stop - self.start
-        shown = self.item[_spread(self.start, sizes)]
+        shown = self.item[_spread(self.start, sizes := self.stop - self.start)]
         return _digest([self.users, sizes, shown, self.target, self.target_offsets])
 
     def take(self, rows: Rows) -> "Questions":
