@@ -26,7 +26,7 @@ def read(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file is not TOML, or an override is not written as section.key=value.
     """
     try:
-        raw = tomllib.loads(path.read_text()) if path else {}
+        raw = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     return lay_over(raw, overrides)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from reelm import files, metrics
 from reelm.config import Config
@@ -45,9 +45,9 @@ __all__ = [
 class EvaluateConfig(Config):
     """Section [evaluate]."""
 
-    ks: tuple[PositiveInt, ...] = (5, 10, 20)
+    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20), min_length=1)
     """Lengths of the lists that recall, ndcg and hit look at."""
-    pools: tuple[str, ...] = POOLS
+    pools: tuple[str, ...] = Field(default=POOLS, min_length=1)
     """mixed: all videos; warm: those that training saw; cold: those it never saw."""
     lists: bool = True
     """Whether the lists themselves are judged too: coverage, popularity, novelty."""

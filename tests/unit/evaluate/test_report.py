@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from reelm import evaluate, files, runs, train
+from reelm.config import parse
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig, joined, leave_last_two, split
 from reelm.errors import BadData, ConfigError, MissingInput
@@ -174,3 +175,9 @@ def test_diversity_by_a_feature_that_is_not_there(made):
     cut, run, work = made
     with pytest.raises(MissingInput, match=r"evaluate.diversity_by needs features\.smell"):
         evaluate.test(run, cut, work, evaluate.EvaluateConfig(diversity_by="smell"))
+
+
+@pytest.mark.parametrize("none", ["ks", "pools"])
+def test_nothing_to_look_at_is_an_error_of_the_settings(none):
+    with pytest.raises(ConfigError, match=rf"evaluate\.{none}: .* at least 1"):
+        parse(evaluate.EvaluateConfig, {none: []}, "evaluate")
