@@ -43,9 +43,9 @@ def annotate(
 ) -> None:
     """Ask a model about every video, or about every user; run it again to resume.
 
-    The prompts user_profile, preferences and preference_edges are about users: the model reads
-    notes of what they watched in training, as [dataset] and [split] cut it. --backend tallies
-    counts instead.
+    The prompts user_profile, preferences, rationale, generated_videos and preference_edges are
+    about users: the model reads notes of what they watched in training, as [dataset] and [split]
+    cut it. --backend tallies counts instead.
     """
     from reelm import annotate as verb
     from reelm import prompts
