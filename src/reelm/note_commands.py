@@ -165,12 +165,12 @@ def look(
         notes = asked.notes(work)
     if notes is not None:
         asked.about_videos([notes])
-    found = asked.catalog(catalog, work)
+    found, where = asked.catalog(catalog, work), notes.parent.parent if notes else work
     if edit:
-        gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)
+        gallery = verb.Gallery(found, notes, where, limit)
         editing.edit(gallery, port, lambda at: typer.echo(f"notes: {at}  (Ctrl-C stops)"))
     else:
-        typer.echo(verb.look(found, notes, out or work / "look.html", limit=limit))
+        typer.echo(verb.look(found, notes, out or work / "look.html", limit, where))
 
 
 @commands.command()

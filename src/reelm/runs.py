@@ -280,12 +280,6 @@ def load(folder: Path | str) -> Run:
     return Run(name, model, items, users, offsets, packed, folder, facts.get("key", ""), facts)
 
 
-def list_runs(work: Path) -> list[Path]:
-    """Folders of finished runs under `work/runs`, the newest last."""
-    found = [path.parent for path in (work / "runs").glob("*/" + files.MANIFEST)]
-    return sorted(found, key=lambda folder: files.manifest(folder).get("finished_at", 0))
-
-
 def _model(name: str, values: Mapping[str, Any], hollow: Dataset, folder: Path) -> Any:
     """The model with its saved weights; buffers take the size they were saved with."""
     kind = find(name)

@@ -36,7 +36,7 @@ SECTIONS: dict[str, str] = {
 """Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
 PLURALS = ("models", "backends", "encoders")
 OF_RUNS = ("run", "features", "profiles")
-"""Further sections of a run's config.toml, which may be given as settings again; nobody reads them."""
+"""Further sections of a run's config.toml, which may be given as settings again; not read."""
 
 
 def known(names: Iterable[str]) -> None:
