@@ -51,8 +51,8 @@ def test_correct_list_and_export(work, tmp_path):
 
 
 def test_frames_stay_in_the_work_folder_wherever_the_page_is(work, tmp_path):
-    shutil.rmtree(work / "notes")
-    said("look", "--work", work, "--out", tmp_path / "away" / "look.html")
+    bare = shutil.copytree(work, tmp_path / "bare", ignore=shutil.ignore_patterns("notes"))
+    said("look", "--work", bare, "--out", tmp_path / "away" / "look.html")
     assert [path.name for path in (tmp_path / "away").iterdir()] == ["look.html"]
 
 
