@@ -150,7 +150,7 @@ def seen_one(notes: Path, name: str, catalog: Catalog | None = None) -> list[Pic
         raise BadData(f"{notes}: these notes were made without pictures, so none can be shown.")
     view = View.of(settings["view"])
     work = notes.resolve().parent.parent
-    video = _file(row, catalog or _catalog(Path(facts["inputs"]["catalog"]), work))
+    video = _file(row, catalog or read_catalog(Path(facts["inputs"]["catalog"]), work))
     how = {k: settings[k] for k in ("seconds", "memory_mb", "longest") if k in settings}
     with Decoder(work, view.moments, DecodeConfig(**how)) as decoder:
         (decoded,) = decoder([video])
@@ -168,12 +168,6 @@ def save(shown: Sequence[Picture], folder: Path, stem: str = "") -> list[Path]:
             Image.fromarray(picture.pixels).save(tmp, format="PNG")
         paths.append(folder / f"{stem}{number:02d}-{name}.png")
     return paths
-
-
-def _catalog(told: Path, work: Path) -> Catalog:
-    """The catalogue that a manifest names, also if the work folder was moved since."""
-    moved = work / "catalog" / told.name
-    return read_catalog(moved if moved.is_dir() else told)
 
 
 def _file(row: Mapping[str, Any], catalog: Catalog) -> Video:
