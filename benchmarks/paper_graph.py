@@ -9,7 +9,6 @@ deals the feature rows out to other videos: same spectrum, no meaning. A row has
 interactions. Models that are complete when built have one row; the others one per seed.
 """
 
-import argparse
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,12 +102,9 @@ def shuffled(data: Split) -> Split:
 
 def main() -> None:
     """Rows that are missing are made; then the table is printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked()
     data = study.tiktok()
-    chosen = [arm for arm in arms() if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(), asked.only)
     for seed in range(asked.seeds):
         for arm in chosen:
             if seed and arm.model in FIXED:

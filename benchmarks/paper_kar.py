@@ -14,7 +14,6 @@ Weights are chosen by the AUC of validation; the test is opened once per arm and
 encoded by all-MiniLM-L6-v2 once and kept under REELM_WORK.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -175,13 +174,9 @@ def dealt(features: Features) -> Features:
 
 def main() -> None:
     """Rows that are missing are made; then the table and the paired differences are printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", choices=("ml1m", "goodreads"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked("ml1m", "goodreads")
     table = f"paper_kar_{asked.data}"
-    chosen = [arm for arm in arms(asked.data) if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(asked.data), asked.only)
     leaks = any("interests" in arm.name for arm in chosen)
     data = ml1m() if asked.data == "ml1m" else goodreads(leaks)
     study.run(table, data, chosen, range(asked.seeds))

@@ -7,7 +7,6 @@ of histories. `blanket` starts the steps of the scan as the authors' code does. 
 SASRec is in paper_sasrec.py with the same seeds and settings, and is read from its table.
 """
 
-import argparse
 from typing import Any
 
 import paper_sasrec
@@ -37,14 +36,10 @@ def arms(data: str) -> list[Arm]:
 
 def main() -> None:
     """Rows that are missing are made; then the table is printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", choices=("ml1m", "beauty"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked("ml1m", "beauty")
     table = f"paper_mamba4rec_{asked.data}"
     data = study.ml1m() if asked.data == "ml1m" else study.amazon(asked.data)
-    chosen = [arm for arm in arms(asked.data) if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(asked.data), asked.only)
     study.run(table, data, chosen, range(asked.seeds))
     print(study.show(table))
 

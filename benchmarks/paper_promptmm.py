@@ -10,7 +10,6 @@ had without teaching. Rows hold the operations of scoring one user with nothing 
 with all vectors kept (`cached`), and the numbers that are kept for that.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,12 +123,9 @@ def extra(model: Retriever, data: Split) -> Mapping[str, Any]:
 
 def main() -> None:
     """Rows that are missing are made; then the table is printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked()
     data = study.tiktok()
-    chosen = [arm for arm in arms() if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(), asked.only)
     for seed in range(asked.seeds):
         once = [arm for arm in chosen if arm.model != "ease" or not seed]
         study.run(TABLE, data, once, [seed], extra, make)

@@ -7,7 +7,6 @@ Leave-one-out, the whole catalogue ranked, the history left out. Weights are cho
 results/paper_sasrec_<data>.jsonl already are not made again; then the table is printed.
 """
 
-import argparse
 from typing import Any
 
 import study
@@ -57,14 +56,10 @@ def arms(data: str) -> list[Arm]:
 
 def main() -> None:
     """Rows that are missing are made; then the table is printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", choices=("ml1m", "beauty", "sports"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked("ml1m", "beauty", "sports")
     table = f"paper_sasrec_{asked.data}"
     data = study.ml1m() if asked.data == "ml1m" else study.amazon(asked.data)
-    chosen = [arm for arm in arms(asked.data) if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(asked.data), asked.only)
     study.run(table, data, chosen, range(asked.seeds))
     print(study.show(table))
 

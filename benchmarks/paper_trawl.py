@@ -9,8 +9,6 @@ negative of his; `cosine` compares videos with what a user watched by one table 
 as they are, which is what the adapter must beat on videos that training never saw.
 """
 
-import argparse
-
 import study
 from paper_graph import FEATURES, SOFT, TRAIN, parts
 from study import Arm
@@ -47,12 +45,9 @@ def arms() -> list[Arm]:
 
 def main() -> None:
     """Rows that are missing are made; then the table and the paired differences are printed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", help="names of the arms to run")
-    asked = parser.parse_args()
+    asked = study.asked()
     data = study.tiktok()
-    chosen = [arm for arm in arms() if not asked.only or arm.name in asked.only]
+    chosen = study.wanted(arms(), asked.only)
     for seed in range(asked.seeds):
         some = [arm for arm in chosen if not (seed and arm.model == UNTRAINED)]
         study.run(TABLE, data, some, [seed], parts)

@@ -5,6 +5,7 @@ lie in results/<table>.jsonl, and an arm and seed that is there already is not r
 table can be made in several sittings and on several machines.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -41,6 +42,21 @@ class Arm:
     model: str
     settings: Config
     train: train.TrainConfig
+
+
+def asked(*data: str) -> argparse.Namespace:
+    """What the command line of a table says: `data`, where there are several, seeds and arms."""
+    parser = argparse.ArgumentParser()
+    if data:
+        parser.add_argument("data", choices=data)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="names of the arms to run")
+    return parser.parse_args()
+
+
+def wanted(arms: Sequence[Arm], only: Sequence[str] | None) -> list[Arm]:
+    """The arms that the command line names, or all."""
+    return [arm for arm in arms if not only or arm.name in only]
 
 
 def folder() -> Path:

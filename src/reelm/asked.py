@@ -11,17 +11,24 @@ from typing import Any
 import typer
 
 from reelm.errors import ConfigError
-from reelm.sections import settings_class
+from reelm.sections import known, settings_class
 
 
 def raw(path: Path | None, sets: list[str] | None, **options: dict[str, Any]) -> dict[str, Any]:
-    """All sections as plain values: file, then options, then --set; the later wins."""
+    """All sections as plain values: file, then options, then --set; the later wins.
+
+    Raises:
+        ConfigError: the file or a --set is not written as it should be.
+        UnknownName: there is no such section.
+    """
     from reelm import config
 
     found = config.read(path)
     for name, values in options.items():
         found[name] = found.get(name, {}) | values
-    return config.lay_over(found, sets or [])
+    laid = config.lay_over(found, sets or [])
+    known(laid)
+    return laid
 
 
 def section(name: str, raw: dict[str, Any]) -> Any:
@@ -135,11 +142,16 @@ def sources(
     about_videos(notes)
     return Sources(
         catalog=catalog or newest_catalog(work),
-        features={k: Path(v) for k, v in pairs(features or [], "--features").items()},
+        features=folders(features, "--features"),
         notes=notes,
         dataset=section("dataset", raw),
         split=section("split", raw),
     )
+
+
+def folders(texts: list[str] | None, option: str) -> dict[str, Path]:
+    """`name=folder` texts as a mapping."""
+    return {name: Path(folder) for name, folder in pairs(texts or [], option).items()}
 
 
 def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:

@@ -161,7 +161,7 @@ def train(
     ] = None,
     profiles: Annotated[
         list[str] | None,
-        typer.Option(help="name=folder of features of users, for llmrec; repeatable."),
+        typer.Option(help="name=folder of features of users; repeatable."),
     ] = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
@@ -174,7 +174,7 @@ def train(
 
     raw = asked.raw(settings, sets)
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()))
-    told = {k: Path(v) for k, v in asked.pairs(profiles or [], "--profiles").items()}
+    told = asked.folders(profiles, "--profiles")
     found = found.model_copy(update={"edges": edges, "profiles": told})
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
@@ -195,7 +195,7 @@ def distill(
     from reelm import distill as verb
 
     raw, found = asked.raw(settings, sets), sources.load(teacher)
-    more = {k: Path(v) for k, v in asked.pairs(features or [], "--features").items()}
+    more = asked.folders(features, "--features")
     found = found.model_copy(update={"features": found.features | more})
     chosen = config.section(models.find(student).Config, raw, "model")
     how, training = asked.section("distill", raw), asked.section("train", raw)
@@ -220,7 +220,7 @@ def evaluate(
 
     folder = run or files.latest(work / "runs")
     chosen = asked.section("evaluate", asked.raw(settings, sets))
-    more = {k: Path(v) for k, v in asked.pairs(features or [], "--features").items()}
+    more = asked.folders(features, "--features")
     found = sources.load(folder)
     found = found.model_copy(update={"features": found.features | more})
     report = verb.test(runs.load(folder), found.read(), work, chosen)

@@ -23,12 +23,16 @@ def read(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a TOML file, if one is given, and lay `section.key=value` overrides over it.
 
     Raises:
-        ConfigError: the file is not TOML, or an override is not written as section.key=value.
+        ConfigError: the file is not TOML, a setting stands outside of a section, or an override is
+            not written as section.key=value.
     """
     try:
-        raw = tomllib.loads(path.read_text()) if path else {}
+        raw = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    bare = [name for name, value in raw.items() if not isinstance(value, dict)]
+    if bare:
+        raise ConfigError(f"{path}: {', '.join(bare)}: write it below a section, such as [train].")
     return lay_over(raw, overrides)
 
 

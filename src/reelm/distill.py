@@ -219,7 +219,7 @@ def distill_run(  # noqa: PLR0913 - a student's run is made of this many things
     one goes on from its checkpoint.
 
     Raises:
-        BadData: the teacher knows other users or videos than the split.
+        BadData: the teacher did not learn from the split's training part.
         ConfigError: the student does not learn from pairs, or the teacher lacks vectors that the
             settings ask for.
     """
@@ -238,8 +238,12 @@ def distill_run(  # noqa: PLR0913 - a student's run is made of this many things
 
 def taught(data: Dataset, teacher: Run, name: str, sections: Mapping[str, Config]) -> Student:
     """A student at its start; sections: model, train and distill."""
-    if (teacher.items, teacher.users) != (data.items, data.users):
-        raise BadData(f"{teacher.folder}: this teacher knows other users or videos than the data.")
+    if not teacher.learned_from(data):
+        raise BadData(
+            f"{teacher.folder}: this teacher did not learn from the student's training data: it "
+            "knows other users or videos, or may have seen what is held out. Train it on the same "
+            "split."
+        )
     config, training = sections["distill"], sections["train"]
     assert isinstance(config, DistillConfig)
     assert isinstance(training, train.TrainConfig)

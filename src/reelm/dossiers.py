@@ -167,8 +167,7 @@ def candidates(base: Run, train: Dataset, top: int = TOP) -> Int[np.ndarray, "us
     Raises:
         BadData: the run was trained on other data.
     """
-    same = (base.users, base.items) == (train.users, train.items)
-    if not same or not np.array_equal(base.item, train.item):
+    if not base.learned_from(train):
         raise BadData(
             "candidates: the base run was not trained on this training data, so it may know what "
             "was held out. Train it on the same split."

@@ -186,12 +186,7 @@ def _as_text(tasks: Sequence[Task]) -> list[Any]:
 def _as_clip(decoder: Decoder) -> Callable[[Sequence[Task]], list[Any]]:
     def read(tasks: Sequence[Task]) -> list[Any]:
         decoded = decoder([task.source for task in tasks])
-        return [
-            _Missing(": ".join(filter(None, (got.reason, got.detail))))
-            if isinstance(got, MediaError)
-            else Clip(*got)
-            for got in decoded
-        ]
+        return [_Missing(got.why) if isinstance(got, MediaError) else Clip(*got) for got in decoded]
 
     return read
 

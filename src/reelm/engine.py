@@ -4,6 +4,7 @@ A part is a file that appears whole or not at all. A stage that is killed goes o
 part that is missing. While one part is worked on, the next is read and decoded.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -259,8 +260,15 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _lock(handle: int) -> None:
+    """
+    Raises:
+        OSError: another process has it, or had it until now and took the file away: whoever comes
+            next would lock a new one beside us.
+    """
     try:
         import fcntl
     except ImportError:  # not on this system: parts are atomic, so only work would be lost
         return
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.fstat(handle).st_nlink:
+        raise OSError("the lock was taken away")

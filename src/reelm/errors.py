@@ -71,8 +71,13 @@ class MediaError(ReelmError):
     """A video file that could not be opened, decoded or finished in time."""
 
     def __init__(self, path: object, reason: str, detail: str = "") -> None:
-        super().__init__(f"{path}: {reason}{': ' + detail if detail else ''}")
         self.reason, self.detail = reason, detail
+        super().__init__(f"{path}: {self.why}")
+
+    @property
+    def why(self) -> str:
+        """Reason and detail, without the path."""
+        return ": ".join(filter(None, (self.reason, self.detail)))
 
 
 class BackendError(ReelmError):

@@ -158,7 +158,7 @@ def _comments(path: Path | None, videos: pl.DataFrame) -> list[cleaning.Cleaned]
     """The table of comments, if there is one; lines that are no rows are among its bad ones."""
     if path is None:
         return []
-    frame, unparsable = reading.table(path)
+    frame, unparsable = reading.table(path, "comments")
     one = cleaning.comments(frame, path, videos["video_id"])
     return [replace(one, bad=pl.concat([unparsable, one.bad]))]
 

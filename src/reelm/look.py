@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 from jinja2 import Environment
 from PIL import Image
-from pydantic import PositiveInt
 
 from reelm import files, prompts
 from reelm.correct import current, fields_of
@@ -30,14 +29,8 @@ from reelm.media.views import Picture, View, pictures
 EVERYTHING = View(moments=6, sound=True, motion=True)
 """Shown where there are no notes."""
 QUARANTINE = ("table", "id", "place", "reason", "detail")
+SIDE = 240  # pixels of a picture's longer side on the page
 MOST_ROWS = 200  # of failures and of the quarantine
-
-
-class LookConfig(DecodeConfig):
-    """Section [look]."""
-
-    side: PositiveInt = 240
-    """Pixels of a picture's longer side on the page."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,6 @@ class Gallery:
         notes: Path | None,
         work: Path,
         limit: int = 48,
-        config: LookConfig | None = None,
     ) -> None:
         """
         Args:
@@ -100,18 +92,17 @@ class Gallery:
         Raises:
             BadData: the notes folder is not finished.
         """
-        config = config or LookConfig()
         self.catalog, self.notes = catalog, notes
         self.facts = files.manifest(notes) if notes else {}
         there = videos(catalog)
         self.total, self.shown = len(there), _spread(there, limit)
         view = _view(self.facts)
-        with Decoder(work, view.moments, config) as decoder:
+        with Decoder(work, view.moments, DecodeConfig()) as decoder:
             decoded = decoder(self.shown)
         self._seen = [
             one
             if isinstance(one, MediaError)
-            else [(p.name, _uri(p, config.side)) for p in pictures(view, *one)]
+            else [(p.name, _uri(p)) for p in pictures(view, *one)]
             for one in decoded
         ]
 
@@ -166,8 +157,7 @@ class Gallery:
             card = replace(card, **_answer(said, versions, self.facts))
         if not isinstance(seen, MediaError):
             return replace(card, pictures=seen)
-        detail = f": {seen.detail}" if seen.detail else ""
-        return replace(card, bad=f"cannot be decoded: {seen.reason}{detail}")
+        return replace(card, bad=f"cannot be decoded: {seen.why}")
 
 
 def look(
@@ -176,7 +166,6 @@ def look(
     out: Path,
     limit: int = 48,
     work: Path | None = None,
-    config: LookConfig | None = None,
 ) -> Path:
     """Write the page to `out` and return it; for the arguments see `Gallery`.
 
@@ -184,7 +173,7 @@ def look(
         BadData: the notes folder is not finished.
     """
     work = work or (notes.parent.parent if notes else out.parent)
-    return files.write_text(out, Gallery(catalog, notes, work, limit, config).html())
+    return files.write_text(out, Gallery(catalog, notes, work, limit).html())
 
 
 def _template() -> str:
@@ -297,10 +286,10 @@ def _technical(row: dict[str, Any], video: Video) -> str:
     return " · ".join(told)
 
 
-def _uri(picture: Picture, side: int) -> str:
+def _uri(picture: Picture) -> str:
     image = Image.fromarray(picture.pixels)
-    if max(image.size) > side:
-        image.thumbnail((side, side))
+    if max(image.size) > SIDE:
+        image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     image.save(out, format="WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

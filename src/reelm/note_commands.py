@@ -43,9 +43,9 @@ def annotate(
 ) -> None:
     """Ask a model about every video, or about every user; run it again to resume.
 
-    The prompts user_profile, preferences and preference_edges are about users: the model reads
-    notes of what they watched in training, as [dataset] and [split] cut it. --backend tallies
-    counts instead.
+    The prompts user_profile, preferences, rationale, generated_videos and preference_edges are
+    about users: the model reads notes of what they watched in training, as [dataset] and [split]
+    cut it. --backend tallies counts instead.
     """
     from reelm import annotate as verb
     from reelm import prompts
@@ -165,12 +165,12 @@ def look(
         notes = asked.notes(work)
     if notes is not None:
         asked.about_videos([notes])
-    found = asked.catalog(catalog, work)
+    found, where = asked.catalog(catalog, work), notes.parent.parent if notes else work
     if edit:
-        gallery = verb.Gallery(found, notes, notes.parent.parent if notes else work, limit)
+        gallery = verb.Gallery(found, notes, where, limit)
         editing.edit(gallery, port, lambda at: typer.echo(f"notes: {at}  (Ctrl-C stops)"))
     else:
-        typer.echo(verb.look(found, notes, out or work / "look.html", limit=limit))
+        typer.echo(verb.look(found, notes, out or work / "look.html", limit, where))
 
 
 @commands.command()

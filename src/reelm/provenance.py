@@ -145,10 +145,12 @@ def seen_one(notes: Path, name: str, catalog: Catalog | None = None) -> list[Pic
     """
     facts = files.manifest(notes)
     settings = facts.get("settings", {})
-    view = View.of(settings.get("view") or {})
     row = row_of(notes, name)
+    if not (settings.get("view") and row.get("sha256")):  # it was heard, or read about
+        raise BadData(f"{notes}: these notes were made without pictures, so none can be shown.")
+    view = View.of(settings["view"])
     work = notes.resolve().parent.parent
-    video = _file(row, catalog or _catalog(Path(facts["inputs"]["catalog"]), work))
+    video = _file(row, catalog or read_catalog(Path(facts["inputs"]["catalog"]), work))
     how = {k: settings[k] for k in ("seconds", "memory_mb", "longest") if k in settings}
     with Decoder(work, view.moments, DecodeConfig(**how)) as decoder:
         (decoded,) = decoder([video])
@@ -168,17 +170,9 @@ def save(shown: Sequence[Picture], folder: Path, stem: str = "") -> list[Path]:
     return paths
 
 
-def _catalog(told: Path, work: Path) -> Catalog:
-    """The catalogue that a manifest names, also if the work folder was moved since."""
-    moved = work / "catalog" / told.name
-    return read_catalog(moved if moved.is_dir() else told)
-
-
 def _file(row: Mapping[str, Any], catalog: Catalog) -> Video:
     """The file with the content of a row."""
-    sha = row.get("sha256")
-    if not sha:
-        raise BadData("this note was made without pictures; leave --frames out.")
+    sha = row["sha256"]
     found = [video for video in videos(catalog) if video.sha256 == sha]
     if not found:
         raise BadData(

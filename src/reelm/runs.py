@@ -94,6 +94,12 @@ class Run:
         """The row of each video id."""
         return {video: row for row, video in enumerate(self.items) if row}
 
+    def learned_from(self, data: Dataset) -> bool:
+        """Whether these are the users, the videos and the interactions that it was trained on."""
+        if (self.users, self.items) != (data.users, data.items):
+            return False
+        return np.array_equal(self.offsets, data.offsets) and np.array_equal(self.item, data.item)
+
     def history(self, user_id: str) -> list[int]:
         """Item rows of a user, oldest first; empty for one that training did not know."""
         row = self.user_rows.get(user_id)
@@ -275,12 +281,6 @@ def load(folder: Path | str) -> Run:
     name = values["run"]["model"]
     model = _model(name, values, _hollow(users, items, values), folder)
     return Run(name, model, items, users, offsets, packed, folder, facts.get("key", ""), facts)
-
-
-def list_runs(work: Path) -> list[Path]:
-    """Folders of finished runs under `work/runs`, the newest last."""
-    found = [path.parent for path in (work / "runs").glob("*/" + files.MANIFEST)]
-    return sorted(found, key=lambda folder: files.manifest(folder).get("finished_at", 0))
 
 
 def _model(name: str, values: Mapping[str, Any], hollow: Dataset, folder: Path) -> Any:

@@ -1,5 +1,6 @@
 """Sections of settings: which class of settings is meant by a name."""
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -35,6 +36,20 @@ SECTIONS: dict[str, str] = {
 }
 """Sections of settings by name. A sibling's section (model, backend, encoder) is its own class."""
 PLURALS = ("models", "backends", "encoders")
+OF_RUNS = ("run", "features", "profiles")
+"""Further sections of a run's config.toml, which may be given as settings again; not read."""
+
+
+def known(names: Iterable[str]) -> None:
+    """See that these are sections of settings.
+
+    Raises:
+        UnknownName: one is not, so that nobody would read what stands in it.
+    """
+    every = [*SECTIONS, *(plural.removesuffix("s") for plural in PLURALS)]
+    for name in names:
+        if name not in (*every, *OF_RUNS):
+            raise UnknownName("section", name, every)
 
 
 def settings_class(name: str) -> tuple[Any, str]:

@@ -216,15 +216,19 @@ def judged(split: Split, model: Recommender) -> Judged | None:
     return split.valid_shown if isinstance(model, Ranker) else split.valid
 
 
-def goes_by(model: Recommender, config: TrainConfig) -> str:
-    """The measure of this model under these settings."""
+def goes_by(kind: type[Recommender], config: TrainConfig) -> str:
+    """The measure of models of this kind under these settings.
+
+    Raises:
+        ConfigError: it is of models that rate single places, and these rank the catalogue.
+    """
     of_places = config.measure.startswith("places/")
-    if isinstance(model, Ranker):
+    if issubclass(kind, Ranker):
         return config.measure if of_places else "places/auc"
     if of_places:
         raise ConfigError(
             f"train.measure = {config.measure!r} is of models that rate single places, and "
-            f"{type(model).__name__} ranks the catalogue. Use pool/metric@k, such as mixed/ndcg@10."
+            f"{kind.__name__} ranks the catalogue. Use pool/metric@k, such as mixed/ndcg@10."
         )
     return config.measure
 
@@ -299,7 +303,7 @@ def drawn(valid: Judged | None, config: TrainConfig) -> Judged | None:
 
 
 def _validate(state: State, asked: Judged) -> Row:
-    measure = goes_by(state.model, state.config)
+    measure = goes_by(type(state.model), state.config)
     with state.averaged():
         measured = validated(state.model, asked, state.config)
         state.better(-measured if measure.endswith("loss") else measured)
@@ -313,7 +317,7 @@ def validated(model: Recommender, asked: Judged, config: TrainConfig) -> float:
         ConfigError: no question has a target in the measure's pool, no place has what the measure
             needs, or no metric is called so.
     """
-    pool, _, metric = goes_by(model, config).partition("/")
+    pool, _, metric = goes_by(type(model), config).partition("/")
     if isinstance(asked, Exposures):
         assert isinstance(model, Ranker)
         measured = places(model, asked).metrics[metric]

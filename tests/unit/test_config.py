@@ -3,8 +3,8 @@ from typing import Literal
 import pytest
 from pydantic import Field, PositiveInt
 
-from reelm import config
-from reelm.errors import ConfigError
+from reelm import asked, config
+from reelm.errors import ConfigError, UnknownName
 
 
 class Sample(config.Config):
@@ -63,3 +63,18 @@ def test_printed_defaults_can_be_read_back(tmp_path):
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Sample().dim = 3
+
+
+def test_a_setting_outside_of_a_section_is_named(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("epochs = 3\n[model]\ndim = 8\n")
+    with pytest.raises(ConfigError, match="epochs: write it below a section"):
+        config.read(path)
+
+
+def test_a_section_that_nobody_reads_is_an_error(tmp_path):
+    with pytest.raises(UnknownName, match="Did you mean 'train'"):
+        asked.raw(None, ["trian.epochs=3"])
+    path = tmp_path / "config.toml"
+    path.write_text("[run]\nmodel = 'mf'\n[train]\nepochs = 3\n")
+    assert asked.raw(path, None)["train"] == {"epochs": 3}, "a run's own file can be used again"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from circle import circle_events
 from reelm import files, losses, runs, train
 from reelm.cli import app
-from reelm.data.split import leave_last_two
+from reelm.data.split import joined, leave_last_two
 from reelm.distill import DistillConfig, Student, Vectors, distill_run, taught
 from reelm.errors import BadData, ConfigError
 from reelm.models.ease import EASEConfig
@@ -247,6 +247,9 @@ def test_what_cannot_be_taught_is_said(split, teacher, tmp_path):
     stranger = Run("mf", teacher.model, teacher.items[:-1], teacher.users, *teacher_log(teacher))
     with pytest.raises(BadData, match="other users or videos"):
         distill_run(split, stranger, "mf", MFConfig(dim=8), LISTS, *work)
+    later = joined(split)
+    with pytest.raises(BadData, match="held out"):
+        distill_run(split, Run.of("ease", ease(later), later.train), "mf", MFConfig(), LISTS, *work)
 
 
 def teacher_log(run):

@@ -154,3 +154,10 @@ def test_a_file_that_cannot_be_decoded_gives_its_error_in_its_place(tmp_path):
     assert isinstance(wrong, MediaError)
     frames, sound = decoded
     assert frames.shape[0] == 2 and frames.shape[3] == 3 and len(sound) > 0
+
+
+def test_a_lock_whose_file_was_taken_away_is_none(tmp_path):
+    with engine.alone(tmp_path):
+        late = (tmp_path / ".lock").open("w")
+    with late, pytest.raises(OSError, match="taken away"):
+        engine._lock(late.fileno())

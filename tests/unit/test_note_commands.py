@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_correct_list_and_export(work, tmp_path):
     assert (
         page == str(tmp_path / "look.html") and "red <i>ann" in (tmp_path / "look.html").read_text()
     )
+
+
+def test_frames_stay_in_the_work_folder_wherever_the_page_is(work, tmp_path):
+    bare = shutil.copytree(work, tmp_path / "bare", ignore=shutil.ignore_patterns("notes"))
+    said("look", "--work", bare, "--out", tmp_path / "away" / "look.html")
+    assert [path.name for path in (tmp_path / "away").iterdir()] == ["look.html"]
 
 
 def test_provenance_prints_and_writes_pictures(work, tmp_path):

@@ -82,17 +82,6 @@ def test_the_folder_is_readable_by_other_means(folder):
     assert "users: 24, videos: 12" in (folder / "card.md").read_text()
 
 
-def test_runs_are_listed_the_newest_last(two_tastes, tmp_path):
-    split = leave_last_two(two_tastes)
-    made = [
-        train.train_run(split, name, train.find(name).Config(), QUICK, tmp_path)
-        for name in ("popularity", "content")
-    ]
-    (tmp_path / "runs" / "unfinished").mkdir()
-    assert runs.list_runs(tmp_path) == made
-    assert runs.list_runs(tmp_path / "nothing") == []
-
-
 def test_weights_of_another_model_are_refused(folder):
     text = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(text.replace('"item_knn"', '"popularity"'))

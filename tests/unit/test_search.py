@@ -471,3 +471,14 @@ def test_killed_twice_the_trials_are_the_same(tmp_path):
     for run in (tmp_path / "calm" / "runs").iterdir():
         again = tmp_path / "cut" / "runs" / run.name / "model.safetensors"
         assert again.read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_a_figure_has_the_name_of_what_was_measured(passed_by, tmp_path):
+    space = {"train.learning_rate": "choice(0.01, 0.02)"}
+    base = {"model": {"dim": 4, "hidden": (4,)}, "train": {"epochs": 1}}
+    folder = search(passed_by, "din", base, SearchConfig(trials=1, space=space), tmp_path)
+    assert "din, places/auc on validation" in summary(folder)
+    assert "places/auc" in (folder / "report.html").read_text()
+    wrong = {"model": {}, "train": {"measure": "places/auc"}}
+    with pytest.raises(ConfigError, match="ranks the catalogue"):
+        search(passed_by, "mf", wrong, SearchConfig(trials=1, space=space), tmp_path)

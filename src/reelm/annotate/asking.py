@@ -130,7 +130,7 @@ class Asker:
 
     def _requests(self, todo: Todo, decoded: Any) -> list[Request] | Failure:
         if isinstance(decoded, MediaError):
-            return Failure(MEDIA, ": ".join(filter(None, (decoded.reason, decoded.detail))))
+            return Failure(MEDIA, decoded.why)
         shown = pictures(self._backend.view, *decoded)
         return [
             Request(todo.video.id, _parts(shown, todo.told, q.text), q.schema, q.prompt.max_tokens)

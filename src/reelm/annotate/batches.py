@@ -137,7 +137,7 @@ def _read(
     folder: Path, facts: Mapping[str, Any], backend: Backend, results: Sequence[Path], work: Path
 ) -> Taken:
     config = parse(AnnotateConfig, facts["settings"]["annotate"], "annotate")
-    catalog = _catalog(Path(facts["inputs"]["catalog"]), work)
+    catalog = read_catalog(Path(facts["inputs"]["catalog"]), work)
     wanted = to_watch(catalog, config, work)
     plans = [
         Plan.of_videos(prompts.find(name), backend, wanted, config, work)
@@ -269,12 +269,6 @@ def _same(folder: Path, asked: Mapping[str, str], plans: Sequence[Plan]) -> None
                 "answers are to another one. Write it out again with `reelm batch write`, or read "
                 "the results with the version of reelm that wrote it."
             )
-
-
-def _catalog(told: Path, work: Path) -> Catalog:
-    """The catalogue of a batch, also if the work folder was moved since."""
-    moved = work / "catalog" / told.name
-    return read_catalog(moved if moved.is_dir() else told)
 
 
 def _custom_id(plan: Plan, sha256: str) -> str:

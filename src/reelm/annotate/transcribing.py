@@ -139,7 +139,7 @@ def track(task: tuple[Path, float]) -> Wave:
 
 def _usable(wave: Wave | MediaError) -> Wave | Failure:
     if isinstance(wave, MediaError):
-        return Failure(MEDIA, ": ".join(filter(None, (wave.reason, wave.detail))))
+        return Failure(MEDIA, wave.why)
     return wave
 
 

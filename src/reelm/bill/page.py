@@ -4,13 +4,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 from reelm import files
 from reelm.bill import AMOUNTS, Entry
 from reelm.errors import BadData, ConfigError, nearest
-from reelm.evaluate.page import Number, number, room, scaled
+from reelm.evaluate.page import Number, rendered, room, scaled
 
 WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 64, 24, 20, 48
 STEPS = 5
@@ -105,14 +104,9 @@ def write(made: Plot, out: Path) -> Path:
 
 def html(made: Plot) -> str:
     """The plot as SVG, and every number below it."""
-    import jinja2
-
-    text = resources.files("reelm.bill").joinpath("plot.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = number
     size = {"wide": WIDE, "high": HIGH, "left": LEFT, "right": WIDE - RIGHT,
             "top": TOP, "bottom": HIGH - BOTTOM}  # fmt: skip
-    return page.from_string(text).render(**size, **asdict(made))
+    return rendered("reelm.bill", "plot.html", size | asdict(made))
 
 
 def png(made: Plot, scale: int = 2) -> bytes:

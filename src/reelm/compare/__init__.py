@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field, PositiveInt
 
 from reelm import config, files, models
@@ -113,7 +112,7 @@ def compare(
     arms = _arms(settings)
     reference = _reference(settings, arms)
     data = [Data(label, s, s.read()) for label, s in chosen.datasets.items()]
-    inputs = {one.label: f"{one.split.fingerprint}-{_digest(one)}" for one in data}
+    inputs = {one.label: f"{one.split.fingerprint}-{one.split.test.digest()}" for one in data}
     folder = work / "reports" / f"compare-{files.key(STAGE, VERSION, settings.plain, inputs)}"
     if files.finished(folder) and not files.manifest(folder)["failed"]:
         return folder
@@ -304,10 +303,3 @@ def _plain(cell: Cell) -> dict[str, Any]:
     told: dict[str, Any] = {name: getattr(cell, name) for name in names}
     told |= {"run": cell.run and cell.run.name, "report": cell.report and cell.report.name}
     return told | {"cost": dict(cell.cost), "curve": list(cell.curve)}
-
-
-def _digest(data: Data) -> str:
-    """Of the test questions; the split's fingerprint leaves them out."""
-    test = data.split.test
-    arrays: Mapping[str, np.ndarray] = vars(test)
-    return files.digest(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values()))

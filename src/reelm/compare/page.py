@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from reelm.evaluate.page import Number, room, scaled
+from reelm.evaluate.page import Number, rendered, room, scaled
 
 WIDE, LEFT, RIGHT = 620, 170, 20  # of a plot of dots, in its own units
 ROW = 26
@@ -17,23 +16,20 @@ Row = dict[str, Any]
 
 def html(facts: Mapping[str, Any]) -> str:
     """One page that needs nothing else: findings, verdicts, plots, curves, costs, all tables."""
-    import jinja2
-
-    text = resources.files("reelm.compare").joinpath("report.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters |= {"number": number, "signed": signed, "chance": probability}
     measure = facts["about"]["measure"]
-    return page.from_string(text).render(
-        facts=facts,
-        measure=measure,
-        colour={label: n % COLOURS for n, label in enumerate(facts["models"])},
-        failed=[cell for cell in facts["cells"] if cell["error"]],
-        first=[row for row in facts["comparisons"] if row["family"] == "measure"],
-        main=[plot for plot in plots(facts["figures"]) if plot["name"] == measure],
-        groups=groups(facts),
-        curves=curves(facts),
-        costs=costs(facts["cells"]),
-    )
+    told = {
+        "facts": facts,
+        "measure": measure,
+        "colour": {label: n % COLOURS for n, label in enumerate(facts["models"])},
+        "failed": [cell for cell in facts["cells"] if cell["error"]],
+        "first": [row for row in facts["comparisons"] if row["family"] == "measure"],
+        "main": [plot for plot in plots(facts["figures"]) if plot["name"] == measure],
+        "groups": groups(facts),
+        "curves": curves(facts),
+        "costs": costs(facts["cells"]),
+    }
+    filters = {"number": number, "signed": signed, "chance": probability}
+    return rendered("reelm.compare", "report.html", told, filters)
 
 
 def plots(figures: Sequence[Row]) -> list[Row]:

@@ -69,6 +69,12 @@ class Questions:
         """Items the model should rank high."""
         return self.target[self.target_offsets[question] : self.target_offsets[question + 1]]
 
+    def digest(self) -> str:
+        """Twelve hex digits that change with who is asked, with what they are shown, in its order,
+        and with what they should find."""
+        shown = self.item[_spread(self.start, sizes := self.stop - self.start)]
+        return _digest([self.users, sizes, shown, self.target, self.target_offsets])
+
     def take(self, rows: Rows) -> "Questions":
         """These questions only, in this order."""
         sizes = np.diff(self.target_offsets)[rows]
@@ -327,13 +333,15 @@ def _valid_is_last(data: Dataset, seen: Mask) -> Split:
     size = np.diff(known.offsets)
     last = np.zeros(len(known), bool)
     last[known.offsets[1:][size >= 2] - 1] = True
+    train = seen.copy()
+    train[seen] = ~last
     return Split(
         keep(known, ~last),
         asked(known, ~last, last),
         asked(data, seen, ~seen),
         "global_time",
         known,
-        _labels(_placed(seen, ~last), ~seen),
+        _labels(train, ~seen),
     )
 
 
@@ -342,13 +350,6 @@ def _labels(train: Mask, test: Mask) -> Int8[np.ndarray, "interactions"]:
     label = np.full(len(train), SPLITS["valid"], np.int8)
     label[train], label[test] = SPLITS["train"], SPLITS["test"]
     return label
-
-
-def _placed(mask: Mask, inner: np.ndarray) -> Mask:
-    """`inner`, which speaks of the places under `mask` only, for all places."""
-    whole = np.zeros(len(mask), bool)
-    whole[mask] = inner
-    return whole
 
 
 def _parts(count: int, config: SplitConfig) -> tuple[int, int]:

@@ -68,12 +68,17 @@ class Features:
     """What made them, as its `identity` says; empty where nobody does."""
 
 
-def read_catalog(folder: Path) -> Catalog:
+def read_catalog(folder: Path, work: Path | None = None) -> Catalog:
     """The catalogue in `folder`.
+
+    Args:
+        work: the work folder, below which a catalogue lies that was moved with it since.
 
     Raises:
         BadData: the stage did not finish, or a table lacks a column that everything needs.
     """
+    moved = work / "catalog" / folder.name if work else folder
+    folder = moved if moved.is_dir() else folder
     files.manifest(folder)
     users = folder / "users.parquet"
     return Catalog(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from reelm import files, metrics
 from reelm.config import Config
@@ -45,9 +45,9 @@ __all__ = [
 class EvaluateConfig(Config):
     """Section [evaluate]."""
 
-    ks: tuple[PositiveInt, ...] = (5, 10, 20)
+    ks: tuple[PositiveInt, ...] = Field(default=(5, 10, 20), min_length=1)
     """Lengths of the lists that recall, ndcg and hit look at."""
-    pools: tuple[str, ...] = POOLS
+    pools: tuple[str, ...] = Field(default=POOLS, min_length=1)
     """mixed: all videos; warm: those that training saw; cold: those it never saw."""
     lists: bool = True
     """Whether the lists themselves are judged too: coverage, popularity, novelty."""
@@ -68,13 +68,18 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
     say. A second call with the same run, split and settings returns the folder at once.
 
     Raises:
-        BadData: the run learned from other videos than the split asks about; or it rates single
-            places, and the split has none.
+        BadData: the run learned from other videos, or other interactions, than the split's
+            training part has; or it rates single places, and the split has none.
         MissingInput: the features of `diversity_by` were not loaded.
     """
     config = config or EvaluateConfig()
     if run.items != split.train.items:
         raise BadData(f"{run.folder}: this run knows other videos than the questions ask about.")
+    if not run.learned_from(split.train):
+        raise BadData(
+            f"{run.folder}: this run did not learn from the training part of this split, so it may "
+            "have seen what is asked. Cut the data as they were cut for it, or train it again."
+        )
     inputs = {"run": run.key, "split": split.fingerprint, "questions": _asked(run, split)}
     key = files.key("evaluate", VERSION, config.model_dump(), inputs)
     folder = work / "reports" / f"{run.name}-{split.name}-test-{key}"
@@ -101,7 +106,7 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
 def _asked(run: Run, split: Split) -> str:
     """What the test asks of a run, as a digest."""
     if isinstance(run.model, Retriever):
-        return _digest(split.test)
+        return split.test.digest()
     return files.digest(_test_shown(split).digest())
 
 
@@ -255,8 +260,3 @@ def _named(
         named = pl.Series(name, known, dtype=pl.String).gather(table[column])
         table = table.with_columns(named.alias(name)).drop(column)
     return table
-
-
-def _digest(questions: Questions) -> str:
-    arrays = (questions.users, questions.start, questions.stop, questions.target)
-    return files.digest(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))

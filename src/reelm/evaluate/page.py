@@ -27,19 +27,33 @@ def html(facts: Mapping[str, Any], kind: Callable[[str], str]) -> str:
         facts: what report.json holds.
         kind: accuracy, lists or sampled, by the name of a metric.
     """
-    import jinja2
-
-    text = resources.files("reelm.evaluate").joinpath("report.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = number
     label = _label(facts)
     grids = {
         name: [(title, _grid(pool, name_of, kind)) for name_of, title in TITLES.items()]
         for name, pool in facts["pools"].items()
     }
-    return page.from_string(text).render(
-        facts=facts, label=label, bars=_pool_bars(facts, label), parts=_parts(facts), grids=grids
-    )
+    bars = _pool_bars(facts, label)
+    told = {"facts": facts, "label": label, "bars": bars, "parts": _parts(facts), "grids": grids}
+    return rendered("reelm.evaluate", "report.html", told)
+
+
+def rendered(
+    package: str,
+    name: str,
+    facts: Mapping[str, Any],
+    filters: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> str:
+    """A page from the template `name` of a package; a fact that it lacks is an error.
+
+    Args:
+        filters: what its text may go through beside `number`.
+    """
+    import jinja2
+
+    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page.filters |= {"number": number, **(filters or {})}
+    return page.from_string(text).render(facts)
 
 
 def number(value: float | None) -> str:

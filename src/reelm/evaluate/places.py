@@ -4,7 +4,6 @@ its probabilities mean what they say."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxtyping import Float32
 from reelm import files, probabilities
 from reelm.data.batches import exposed
 from reelm.data.exposures import Exposures
-from reelm.evaluate.page import number, scaled
+from reelm.evaluate.page import rendered, scaled
 from reelm.evaluate.ranking import asking
 from reelm.models.base import Ranker
 
@@ -105,14 +104,10 @@ def facts(found: Places) -> dict[str, Any]:
 
 def write(found: Places, folder: Path, about: dict[str, Any], table: pl.DataFrame) -> None:
     """Write report.json, report.html and places.parquet; the manifest is left to the caller."""
-    import jinja2
-
     told = {"about": about, **facts(found)}
     with files.atomic(folder / "places.parquet") as tmp:
         table.write_parquet(tmp)
     files.write_text(folder / "report.json", json.dumps(told, indent=2) + "\n")
-    text = resources.files("reelm.evaluate").joinpath("places.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters["number"] = number
-    page.filters["at"] = lambda share: scaled(share, (0, 1), (0, 300))
-    files.write_text(folder / "report.html", page.from_string(text).render(told | {"pool": POOL}))
+    filters = {"at": lambda share: scaled(share, (0, 1), (0, 300))}
+    page = rendered("reelm.evaluate", "places.html", told | {"pool": POOL}, filters)
+    files.write_text(folder / "report.html", page)

@@ -30,10 +30,4 @@ class Beauty(Format):
         numbered = pl.col("attributes").list.eval("a" + pl.element().cast(pl.String))
         frame = reading.table(items)[0].with_columns(numbered.alias("hashtags"))
         videos = cleaning.videos(frame, items, {"hashtags": "hashtags"})
-        return Tables(
-            videos=videos.good,
-            events=events.good,
-            quarantine=events.bad.vstack(videos.bad),
-            mapping=events.mapping | videos.mapping,
-            rows_in=events.good.height + events.bad.height,
-        )
+        return cleaning.tables(events, videos)

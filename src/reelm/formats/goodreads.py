@@ -29,10 +29,4 @@ class Goodreads(Format):
         events = cleaning.events(rows, log, {"user_id": "uid", "video_id": "history_bids"})
         titles = reading.table(books)[0].select(reading.ROW, "title", video_id="bid")
         videos = cleaning.videos(titles, books)
-        return Tables(
-            videos=videos.good,
-            events=events.good,
-            quarantine=events.bad.vstack(videos.bad),
-            mapping=events.mapping | videos.mapping,
-            rows_in=rows.height,
-        )
+        return cleaning.tables(events, videos)

@@ -26,10 +26,4 @@ class MicroLens(Format):
         log, titles = self.inputs(source, options)
         events = sequences(log)
         videos = cleaning.videos(reading.table(titles)[0], titles)
-        return Tables(
-            videos=videos.good,
-            events=events.good,
-            quarantine=events.bad.vstack(videos.bad),
-            mapping=events.mapping | videos.mapping,
-            rows_in=events.good.height + events.bad.height,
-        )
+        return cleaning.tables(events, videos)

@@ -32,11 +32,4 @@ class MovieLens1M(Format):
         genres = pl.col("genres").str.replace_all("|", " ", literal=True)
         videos = cleaning.videos(watched.with_columns(genres), movies)
         users = cleaning.users(reading.table(people)[0], people)
-        return Tables(
-            videos=videos.good,
-            events=events.good,
-            users=users.good,
-            quarantine=pl.concat([events.bad, videos.bad, users.bad]),
-            mapping=events.mapping | videos.mapping | users.mapping,
-            rows_in=rows.height,
-        )
+        return cleaning.tables(events, videos, users)

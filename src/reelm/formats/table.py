@@ -8,7 +8,7 @@ folder with nothing but video files comes in too, as a catalogue that nobody wat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -20,6 +20,11 @@ from reelm.formats.blocks.values import identifier
 LOGS = ("events", "interactions", "log", "logs", "ratings", "inter")
 ITEMS = ("videos", "items", "movies", "titles", "item")
 USERS = ("users", "user")
+BESIDE: dict[str, tuple[cleaning.Cleaner, Any]] = {
+    "videos": (cleaning.videos, VIDEOS),
+    "users": (cleaning.users, {"user_id": pl.String}),
+}
+"""Tables beside a log: what cleans them, and the columns of an empty one."""
 NO_LOG = log.Log(pl.DataFrame(schema=EVENTS), pl.DataFrame(schema=QUARANTINE), {}, [])
 
 
@@ -36,7 +41,7 @@ class Table(Format):
         """Files that the item table names, and those of the folder or list of videos."""
         _, items, _ = _tables(source, options)
         wanted = columns.wanted(options.mapping, "videos.")
-        listed = _cleaned(cleaning.videos, items, wanted, pl.DataFrame(schema=VIDEOS))
+        listed = _cleaned("videos", items, wanted)
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
         return sorted({*map(Path, listed.good["path"].drop_nulls()), *(p.resolve() for p in found)})
@@ -46,11 +51,8 @@ class Table(Format):
         path, items, users = _tables(source, options)
         told = options.mapping
         events = log.read(path, columns.wanted(told, "")) if path else NO_LOG
-        listed = _cleaned(
-            cleaning.videos, items, columns.wanted(told, "videos."), pl.DataFrame(schema=VIDEOS)
-        )
-        people = pl.DataFrame(schema={"user_id": pl.String})
-        known = _cleaned(cleaning.users, users, columns.wanted(told, "users."), people)
+        listed = _cleaned("videos", items, columns.wanted(told, "videos."))
+        known = _cleaned("users", users, columns.wanted(told, "users."))
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
         twice = _named_twice(listed.good["video_id"], found, events.good["video_id"])
@@ -106,13 +108,12 @@ def _folder(source: Path) -> Path | None:
     return source if there else None
 
 
-def _cleaned(
-    clean: cleaning.Cleaner, path: Path | None, wanted: Mapping[str, str], empty: pl.DataFrame
-) -> cleaning.Cleaned:
-    """A table's good and bad rows; empty ones when there is no such table."""
+def _cleaned(of: str, path: Path | None, wanted: Mapping[str, str]) -> cleaning.Cleaned:
+    """Good and bad rows of the table of videos or users; empty ones when there is none."""
+    clean, schema = BESIDE[of]
     if path is None:
-        return cleaning.Cleaned(empty, pl.DataFrame(schema=QUARANTINE), {})
-    frame, unparsable = reading.table(path)
+        return cleaning.Cleaned(pl.DataFrame(schema=schema), pl.DataFrame(schema=QUARANTINE), {})
+    frame, unparsable = reading.table(path, of)
     cleaned = clean(frame, path, wanted)
     return replace(cleaned, bad=pl.concat([unparsable, cleaned.bad]))
 

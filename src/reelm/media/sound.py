@@ -1,4 +1,4 @@
-"""The sound of a video as one channel at a wanted rate, and its mel spectrum."""
+"""The sound of a video as one channel at a wanted rate."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,6 @@ from av.error import FFmpegError
 from jaxtyping import Float32
 
 from reelm.media.probe import audio_stream, opened
-from reelm.media.views import mel_bank
 
 
 def sound(
@@ -34,25 +33,6 @@ def sound(
     if not pieces:
         return np.zeros(0, np.float32)
     return np.concatenate(pieces)[:most]
-
-
-def log_mel(
-    wave: Float32[np.ndarray, "samples"],
-    rate: int = 16000,
-    bands: int = 80,
-    window_s: float = 0.025,
-    hop_s: float = 0.010,
-) -> Float32[np.ndarray, "steps bands"]:
-    """Base-10 logarithm of the mel spectrum's magnitude, one row per hop, floor 1e-5.
-
-    A wave shorter than one window is filled up with silence, so there is always one row.
-    """
-    window, hop = round(window_s * rate), round(hop_s * rate)
-    wave = np.pad(wave, (0, max(0, window - len(wave))))
-    pieces = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]
-    spectrum = np.abs(np.fft.rfft(pieces * np.hanning(window).astype(np.float32), axis=1))
-    mel = spectrum @ mel_bank(window, bands, rate).T
-    return np.log10(np.maximum(mel, 1e-5)).astype(np.float32)
 
 
 def _pieces(

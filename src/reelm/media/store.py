@@ -169,10 +169,6 @@ class FrameStore:
             self._refresh()
         return sha256 in self._known
 
-    def size_bytes(self) -> int:
-        """What the store takes on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("part-*"))
-
     def _refresh(self) -> None:
         """Read the indexes of parts that are new since the last look."""
         for path in sorted(self.folder.glob("part-*.parquet")):

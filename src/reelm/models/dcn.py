@@ -44,6 +44,7 @@ class DCN(Pointwise):
         candidates: Int[Tensor, "batch candidates"],
         more: Float[Tensor, "batch candidates width"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
+        """Logits; `more` are further fields of each place, if it was built for some."""
         real = (history != 0)[..., None].float()
         liked = (self.items(history) * real).sum(1) / real.sum(1).clamp(min=1)
         about = torch.cat([liked, self.users(user)], dim=1)

@@ -71,6 +71,7 @@ class DIN(Pointwise):
         candidates: Int[Tensor, "batch candidates"],
         more: Float[Tensor, "batch candidates width"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
+        """Logits; `more` are further fields of each place, if it was built for some."""
         shown, rated = self.items(history), self.items(candidates)
         weight = self.unit(shown, rated) * (history != 0)[:, None]
         liked = weight @ shown

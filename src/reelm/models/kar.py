@@ -140,7 +140,6 @@ class KAR(Pointwise):
         user: Int[Tensor, "batch"],
         history: Int[Tensor, "batch length"],
         candidates: Int[Tensor, "batch candidates"],
-        more: Float[Tensor, "batch candidates width"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
         rows = {"user": user[:, None].expand_as(candidates), "item": candidates}
         told = torch.cat([self._field(side, rows[side]) for side in self.towers], dim=2)

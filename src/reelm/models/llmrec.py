@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from reelm import losses
 from reelm.data.dataset import Dataset
-from reelm.data.pairs import EdgeBatch, PairBatch, pairs, with_edges
+from reelm.data.pairs import EdgeBatch, PairBatch, with_edges
 from reelm.data.preferences import Preferences
 from reelm.errors import BadData, MissingInput
 from reelm.models.blocks.features import profile
@@ -44,7 +44,7 @@ from reelm.models.blocks.items import standardised
 from reelm.models.blocks.within import settings_within
 from reelm.models.lightgcn import LightGCN
 from reelm.models.mmssl import MMSSL
-from reelm.models.pairwise import Pairwise, PairwiseConfig
+from reelm.models.pairwise import Pairwise, PairwiseConfig, preferred
 
 BASES: dict[str, type[LightGCN | MMSSL]] = {"lightgcn": LightGCN, "mmssl": MMSSL}
 FIX = (
@@ -180,8 +180,7 @@ class LLMRec(Pairwise):
             BadData: an edge names a user or a video without an interaction in `data`.
         """
         said = self._said(data)
-        each = self.config.drawn if self.config.objective == "bpr" else 1
-        for batch in pairs(data, size, each, rng):
+        for batch in super().batches(data, size, rng):
             yield with_edges(batch, said, self.config.share, rng)
 
     def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
@@ -307,9 +306,7 @@ def _told(batch: PairBatch, profiles: list[Sides], attributes: list[Sides]) -> F
     found = []
     for of_users, of_items in attributes:
         user = torch.stack([side[0] for side in profiles]).sum(0) if profiles else of_users
-        user, item = user[batch.user], of_items[batch.item]
-        against = of_items[batch.negatives]
-        found.append(losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2)))
+        found.append(preferred(batch, user, of_items))
     return torch.stack(found).sum()
 
 

@@ -155,7 +155,6 @@ class ONCE(Pointwise):
         user: Int[Tensor, "batch"],
         history: Int[Tensor, "batch length"],
         candidates: Int[Tensor, "batch candidates"],
-        more: Float[Tensor, "batch candidates width"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
         wanted = self._wanted(user, history)
         if self.wanted is not None and self.config.generated_as == "nearest":

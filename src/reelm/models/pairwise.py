@@ -91,11 +91,10 @@ class Pairwise(Retriever):
     ) -> dict[str, Float[Tensor, ""]]:
         """The loss that the settings name, and decay."""
         config, heat = self.config, self.config.temperature
-        user, item = users[batch.user], items[batch.item]
         if config.objective == "bpr":
-            against = items[batch.negatives]
-            loss = losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
+            loss = preferred(batch, users, items)
         else:
+            user, item = users[batch.user], items[batch.item]
             seen = self.seen.nonzero()[:, 0]
             drawn = seen[torch.randint(len(seen), (config.drawn,), device=seen.device)]
             user, item = F.normalize(user, dim=1) / heat, F.normalize(item, dim=1)
@@ -161,6 +160,14 @@ class Pairwise(Retriever):
 
     def _forget(self) -> None:
         self._kept = None
+
+
+def preferred(
+    batch: PairBatch, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
+) -> Float[Tensor, ""]:
+    """bpr of a batch by dot products of these vectors."""
+    user, item, against = users[batch.user], items[batch.item], items[batch.negatives]
+    return losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
 
 
 def embedding(rows: int, dim: int) -> nn.Parameter:

@@ -105,6 +105,5 @@ class Pointwise(Ranker):
         user: Int[Tensor, "batch"],
         history: Int[Tensor, "batch length"],
         candidates: Int[Tensor, "batch candidates"],
-        more: Float[Tensor, "batch candidates width"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
-        """Logits; `more` are further fields of each place, for a model that was built for some."""
+        """Logits."""

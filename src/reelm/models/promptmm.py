@@ -22,13 +22,12 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from reelm import losses
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.graph import Bipartite, light_propagate
 from reelm.models.blocks.items import LENGTH, standardised
-from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding
+from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding, preferred
 
 Rows = Int[Tensor, "_"] | slice
 Sides = tuple[Tensor, Tensor]
@@ -117,9 +116,9 @@ class PromptMM(Pairwise):
         terms = self.compared(batch, users, items)
         chosen, negatives = of_item.split([len(batch.user), batch.negatives.numel()])
         placed = PairBatch(of_user, chosen, negatives.view_as(batch.negatives))
-        shown = torch.stack([_preferred(placed, sides) for sides in content]).sum()
+        shown = torch.stack([preferred(placed, *sides) for sides in content]).sum()
         terms["content"] = self.config.content_loss * shown
-        terms["prompt"] = self.config.prompt_loss * _preferred(batch, prompt)
+        terms["prompt"] = self.config.prompt_loss * preferred(batch, *prompt)
         return terms
 
     def rankable(self) -> Bool[Tensor, "items"]:
@@ -167,13 +166,6 @@ def components(table: Float[Tensor, "items raw"], count: int) -> Float[Tensor, "
     """
     axes = torch.linalg.eigh(table.T @ table).eigenvectors
     return table @ axes.flip(1)[:, :count]
-
-
-def _preferred(batch: PairBatch, sides: Sides) -> Float[Tensor, ""]:
-    """bpr by these vectors alone."""
-    user = sides[0][batch.user]
-    item, against = sides[1][batch.item], sides[1][batch.negatives]
-    return losses.bpr((user * item).sum(1), (user[:, None] * against).sum(2))
 
 
 def _unit(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reelm import losses
 from reelm.data.dataset import Dataset
-from reelm.data.pairs import Chosen, MateBatch, PairBatch, pairs, with_mates
+from reelm.data.pairs import Chosen, MateBatch, PairBatch, with_mates
 from reelm.models.blocks.features import FeatureTables
 from reelm.models.blocks.graph import Bipartite
 from reelm.models.blocks.items import scaled
@@ -93,9 +93,8 @@ class TRAWL(Pairwise):
         return (*features, *(f"profiles.{name}" for name in config.profiles))
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[PairBatch]:
-        each = self.config.drawn if self.config.objective == "bpr" else 1
         chosen = Chosen.of(data)
-        for batch in pairs(data, size, each, rng):
+        for batch in super().batches(data, size, rng):
             yield with_mates(batch, chosen, self.config.contrast_rows, rng)
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:

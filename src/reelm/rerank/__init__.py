@@ -70,8 +70,11 @@ def rerank(
     Raises:
         BadData: the run learned from other data, or fewer videos are told of than a list holds.
     """
-    if run.items != split.train.items:
-        raise BadData(f"{run.folder}: this run knows other videos than the questions ask about.")
+    if not run.learned_from(split.train):
+        raise BadData(
+            f"{run.folder}: this run did not learn from the training part of this split, so it may "
+            "have seen what is asked. Cut the data as they were cut for it, or train it again."
+        )
     inputs = {
         "run": run.key, "split": split.fingerprint, "reader": reader.identity(),
         "told": files.digest(json.dumps(sorted(told.items())).encode()),

@@ -1,6 +1,7 @@
 """What a reader says of lists: asked once, kept, and turned back into scores."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,10 @@ class Kept:
     def __init__(self, reader: Backend, path: Path) -> None:
         self.failed: dict[str, int] = {}
         self._reader, self._path = reader, path
-        there = path.read_text().splitlines() if path.exists() else []
-        self._known = {}
-        for text in there:
-            try:
-                name, logs = json.loads(text)
-            except ValueError:
-                continue  # the line that a kill cut
-            self._known[name] = logs
+        *whole, cut = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        self._known = dict(map(json.loads, whole))
+        if cut:  # by a kill; what is added must not be glued to it
+            os.truncate(path, path.stat().st_size - len(cut))
 
     def __call__(self, requests: Sequence[Request], choices: Sequence[str]) -> list[Any]:
         """A log-probability per choice for each request, or None where the reader failed."""

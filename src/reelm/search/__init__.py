@@ -124,8 +124,13 @@ class Search:
 
     @cached_property
     def schedule(self) -> TrainConfig:
-        """Section [train] without what is searched; says what is measured."""
+        """Section [train] without what is searched."""
         return config.parse(TrainConfig, dict(self.base["train"]), "train")
+
+    @property
+    def measure(self) -> str:
+        """What trials are judged by."""
+        return train.goes_by(models.find(self.model), self.schedule)
 
     @property
     def total(self) -> int:
@@ -140,6 +145,7 @@ class Search:
         fields = models.find(self.model).Config.model_fields
         own = {k: field.get_default(call_default_factory=True) for k, field in fields.items()}
         schedule = self.schedule.model_dump(mode="json", exclude={"device", "checkpoint_s"})
+        schedule["measure"] = self.measure
         told = {"sampler": self.chosen.sampler, "seed": self.chosen.seed}
         told["space"] = {name: str(one) for name, one in self.ranges.items()}
         return {"search": told, "model": own | dict(self.base["model"]), "train": schedule}
@@ -237,7 +243,7 @@ def _check(task: Search) -> None:
     for name in (f"train.{key}" for key in JUDGES):
         if name in task.ranges:
             raise ConfigError(f"search.space: {name} decides how trials are judged; fix it.")
-    if task.schedule.measure.endswith("loss"):
+    if task.measure.endswith("loss"):
         raise ConfigError("search maximises train.measure; use places/auc in place of a loss.")
     if not len(task.split.valid):
         raise ConfigError("the split has no validation questions to judge trials by.")
@@ -289,7 +295,7 @@ def _trained(task: Search, settings: Mapping[str, Value]) -> dict[str, Any]:
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     kept = next((row for row in rows if row.get("kept")), {})
-    valid = kept.get(schedule.measure)
+    valid = kept.get(task.measure)
     if valid is None:  # nothing was trained, or it ended before its first validation
         model = runs.load(folder).model.to(schedule.device)
         questions = train.drawn(train.judged(task.split, model), schedule)
@@ -316,7 +322,7 @@ def _finish(task: Search, tried: Sequence[Trial], seconds: float) -> Path:
     folder, command = task.folder, _command(task)
     for best in trials.ranked(tried)[:1]:
         files.write_text(folder / "best.toml", f"# {command}\n{_toml(task, best)}")
-    about = {"model": task.model, "measure": task.schedule.measure, "command": command}
+    about = {"model": task.model, "measure": task.measure, "command": command}
     files.write_text(folder / "report.html", page.html(about, task.ranges, tried))
     trials.export(task.ranges, tried, folder)
     told = task.chosen.model_dump(mode="json", include={"trials", "time_s", "keep"})

@@ -1,11 +1,10 @@
 """report.html of a search: trials in order, each setting against what came of it, all trials."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from itertools import accumulate
 from typing import Any
 
-from reelm.evaluate.page import Number, number, room, scaled
+from reelm.evaluate.page import Number, rendered, room, scaled
 from reelm.search.space import Range
 from reelm.search.trials import Trial, ranked
 
@@ -22,19 +21,15 @@ def html(about: Mapping[str, Any], ranges: Mapping[str, Range], trials: Sequence
     Args:
         about: model, measure and command, as text.
     """
-    import jinja2
-
-    text = resources.files("reelm.search").joinpath("report.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page.filters |= {"number": number, "value": told}
     order = ranked(trials)
-    return page.from_string(text).render(
-        about=about,
-        names=list(ranges),
-        trials=order + [trial for trial in trials if trial not in order],
-        failed=sum(trial.state == "failed" for trial in trials),
-        plots=plots(ranges, trials) if order else [],
-    )
+    facts = {
+        "about": about,
+        "names": list(ranges),
+        "trials": order + [trial for trial in trials if trial not in order],
+        "failed": sum(trial.state == "failed" for trial in trials),
+        "plots": plots(ranges, trials) if order else [],
+    }
+    return rendered("reelm.search", "report.html", facts, {"value": told})
 
 
 def told(value: Any) -> str:

@@ -89,6 +89,10 @@ class Progress:
     epoch: int = 0
     step: int = 0
     """Steps of the epoch that runs."""
+    lost: float = 0.0
+    """Sum of the losses of these steps."""
+    tokens: int = 0
+    """Learned from in them."""
     waited: int = 0
     best: float = math.inf
     rows: list[dict[str, float | int]] = field(default_factory=list)
@@ -173,22 +177,24 @@ class Learner:
         return counts | {"metrics": progress.rows}
 
     def _epoch(self, learned: Sequence[Conversation], folder: Path) -> dict[str, float | int]:
-        """The rest of an epoch; what each process does follows from seed and step alone."""
+        """The rest of an epoch; what each process does follows from seed and step alone. The row's
+        loss and tokens are of the whole epoch, its seconds of the rest."""
         config, progress = self.config, self.progress
         steps = _steps(learned, config, progress.epoch, self.here.count)
-        begun, lost, tokens = time.monotonic(), 0.0, 0
+        begun = time.monotonic()
         self.model.train()
         for step in range(progress.step, len(steps)):
             at = progress.epoch * len(steps) + step
             torch.manual_seed((config.seed * 1_000_003 + at) * 1009 + self.here.rank)
             loss, count = self._step(steps[step], (at + 1) / (config.epochs * len(steps)))
-            lost, tokens = lost + loss, tokens + count
+            progress.lost, progress.tokens = progress.lost + loss, progress.tokens + count
             progress.step = step + 1
             self._save(folder)
+        row = {"epoch": progress.epoch + 1, "loss": progress.lost / progress.tokens}
+        row |= {"tokens": progress.tokens, "seconds": round(time.monotonic() - begun, 2)}
         progress.epoch, progress.step = progress.epoch + 1, 0
-        seconds = round(time.monotonic() - begun, 2)
-        nll = lost / tokens if tokens else math.nan
-        return {"epoch": progress.epoch, "loss": nll, "tokens": tokens, "seconds": seconds}
+        progress.lost, progress.tokens = 0.0, 0
+        return row
 
     def _step(self, some: Sequence[Conversation], done: float) -> tuple[float, int]:
         """One update; the sum of losses and the number of learned tokens over all processes.

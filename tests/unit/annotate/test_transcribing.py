@@ -8,13 +8,13 @@ import pytest
 
 import tiny_clips
 import tiny_whisper
-from reelm import files, look
+from reelm import files, look, provenance
 from reelm.annotate import hearing, texts, transcribing
 from reelm.annotate.hearing import RATE, Whisper
 from reelm.annotate.transcribing import TranscribeConfig, transcribe
 from reelm.backends.blocks.schema import faults
 from reelm.data.tables import Catalog, read_notes
-from reelm.errors import BackendError
+from reelm.errors import BackendError, BadData
 from reelm.prompts.speech import Speech
 
 
@@ -109,3 +109,11 @@ def test_silence_is_not_listened_to(catalog, model, tmp_path, monkeypatch):
 
 def silent(_):
     return np.zeros(RATE, np.float32)
+
+
+def test_no_pictures_are_made_up_for_what_was_heard(model, catalog, tmp_path):
+    folder = transcribe(catalog, TranscribeConfig(model=str(model), seconds=120), tmp_path / "work")
+    first = read_notes(folder)["video_id"][0]
+    assert provenance.provenance(folder, first)["pictures"] == []
+    with pytest.raises(BadData, match="without pictures"):
+        provenance.seen_one(folder, first, catalog)

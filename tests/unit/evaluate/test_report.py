@@ -1,13 +1,15 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from reelm import evaluate, files, runs, train
+from reelm.config import parse
 from reelm.data.dataset import Dataset
-from reelm.data.split import SplitConfig, leave_last_two, split
+from reelm.data.split import SplitConfig, joined, leave_last_two, split
 from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.evaluate import ranking
 from reelm.evaluate.report import Report
@@ -124,6 +126,25 @@ def test_a_run_of_other_videos_is_refused(made):
         evaluate.test(run, cold_world(), work)
 
 
+def test_a_run_that_may_have_seen_the_test_is_refused(made):
+    cut, _, work = made
+    config, schedule = train.find("item_knn").Config(), train.TrainConfig()
+    knows = joined(cut)
+    run = runs.load(train.train_run(knows, "item_knn", config, schedule, work))
+    with pytest.raises(BadData, match="may have seen what is asked"):
+        evaluate.test(run, cut, work)
+    assert files.finished(evaluate.test(run, knows, work))
+
+
+def test_another_order_of_what_is_shown_is_another_question(two_tastes):
+    cut = leave_last_two(two_tastes)
+    item = cut.test.item.copy()
+    item[:2] = item[1::-1]  # of the first history
+    assert replace(cut.test, item=item).digest() != cut.test.digest()
+    beyond = np.append(cut.test.item, cut.test.item[:1])  # nobody is shown it
+    assert replace(cut.test, item=beyond).digest() == cut.test.digest()
+
+
 def test_everything_a_report_can_hold(made):
     cut, run, work = made
     config = evaluate.EvaluateConfig(ks=(5, 10), sampled=7, sampled_seed=3)
@@ -154,3 +175,9 @@ def test_diversity_by_a_feature_that_is_not_there(made):
     cut, run, work = made
     with pytest.raises(MissingInput, match=r"evaluate.diversity_by needs features\.smell"):
         evaluate.test(run, cut, work, evaluate.EvaluateConfig(diversity_by="smell"))
+
+
+@pytest.mark.parametrize("none", ["ks", "pools"])
+def test_nothing_to_look_at_is_an_error_of_the_settings(none):
+    with pytest.raises(ConfigError, match=rf"evaluate\.{none}: .* at least 1"):
+        parse(evaluate.EvaluateConfig, {none: []}, "evaluate")

@@ -161,6 +161,16 @@ def test_broken_json_lines_are_set_aside(log):
     assert tables.rows_in == 4
 
 
+def test_broken_lines_are_told_of_the_table_that_they_are_in(log, tmp_path):
+    path = log("user,item\nu1,v1\n")
+    for name, key in (("videos", "video_id"), ("users", "user_id")):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"{key}": "a"}}\nno JSON\n')
+    told = read(path, items=tmp_path / "videos.jsonl", users=tmp_path / "users.jsonl").quarantine
+    assert told.select("table", "place").rows() == [
+        ("videos", "videos.jsonl:2"), ("users", "users.jsonl:2"),
+    ]  # fmt: skip
+
+
 def test_the_callers_mapping_comes_first(log):
     path = log("who,user,item,when\nu1,x,v1,1700000000\n")
     tables = read(path, mapping={"user_id": "who", "timestamp": "when"})

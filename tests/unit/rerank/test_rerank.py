@@ -157,6 +157,13 @@ def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_pa
     folder = rerank.rerank(run, split, told, second, SMALL, tmp_path / "killed")
     assert second.asked == whole.asked - 24, "those of validation had been kept"
     assert report(folder) == report(straight)
+    said = folder / rerank.SAID
+    said.write_bytes(said.read_bytes()[:-5])  # a kill within a line
+    for left in (1, 0):
+        (folder / files.MANIFEST).unlink()
+        third = Reader(likes_the_first)
+        rerank.rerank(run, split, told, third, SMALL, tmp_path / "killed")
+        assert third.asked == left, "what was asked after the kill is kept too"
 
 
 def test_there_are_letters_for_all_candidates():

@@ -249,6 +249,11 @@ def test_a_killed_training_ends_with_the_same_bits(reader, tmp_path, monkeypatch
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not (folder / adapters.CHECKPOINT).exists()
+    measured = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in table(one / "metrics.jsonl")]
+        for one in (folder, whole)
+    ]
+    assert measured[0] == measured[1], "a row tells of a whole epoch, whenever it was killed"
 
 
 def test_a_loss_that_blows_up_is_an_error(reader, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from reelm.formats.base import EVENTS, QUARANTINE, SPLITS, VIDEOS
+from reelm.formats.base import EVENTS, QUARANTINE, SPLITS, VIDEOS, Tables
 from reelm.formats.blocks import columns
 from reelm.formats.blocks.reading import ROW
 from reelm.formats.blocks.values import given, identifier, number, seconds, text
@@ -40,6 +40,19 @@ class Cleaned:
 
 Cleaner = Callable[[pl.DataFrame, Path, Mapping[str, str]], Cleaned]
 """What `events`, `videos` and `users` have in common."""
+
+
+def tables(events: Cleaned, videos: Cleaned, users: Cleaned | None = None) -> Tables:
+    """What a format read whose tables were each cleaned in one piece."""
+    parts = [part for part in (events, videos, users) if part]
+    return Tables(
+        videos=videos.good,
+        events=events.good,
+        users=users.good if users else None,
+        quarantine=pl.concat([part.bad for part in parts]),
+        mapping={role: column for part in parts for role, column in part.mapping.items()},
+        rows_in=events.good.height + events.bad.height,
+    )
 
 
 def events(

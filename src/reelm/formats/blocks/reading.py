@@ -20,17 +20,20 @@ VIDEO_FILES = (
 )
 
 
-def table(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def table(path: Path, of: str = "events") -> tuple[pl.DataFrame, pl.DataFrame]:
     """A file's rows with their places in the column `__row`, and the lines that are no rows.
 
     Values stay text where the file is text.
+
+    Args:
+        of: what lines that are no rows are told to be of: events, videos, users, comments.
 
     Raises:
         BadData: the file is not there, or is not what its ending says.
     """
     with _readable(path):
         if path.suffix in JSON:
-            return _json_lines(path)
+            return _json_lines(path, of)
         return _numbered(_lazy(path).collect(), 0 if path.suffix == ".parquet" else 2), _none()
 
 
@@ -147,7 +150,7 @@ def _separator(path: Path) -> str:
     return max(signs, key=header.count)
 
 
-def _json_lines(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _json_lines(path: Path, of: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One object per line. A file with broken lines is read line by line, which is slower."""
     try:
         frame = pl.read_ndjson(path, infer_schema_length=None)
@@ -164,12 +167,12 @@ def _json_lines(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            bad.append(_unparsable(path, row, str(error)))
+            bad.append(_unparsable(of, path, row, str(error)))
             continue
         if isinstance(value, dict):
             good.append({k: _flat(v) for k, v in value.items()} | {ROW: row})
         else:
-            bad.append(_unparsable(path, row, "not an object"))
+            bad.append(_unparsable(of, path, row, "not an object"))
     keys = list(dict.fromkeys(key for line in good for key in line)) or [ROW]
     schema = dict.fromkeys(keys, pl.String) | {ROW: pl.Int64}
     return pl.DataFrame(good, schema=schema), pl.DataFrame(bad, schema=QUARANTINE)
@@ -193,8 +196,8 @@ def _flat(value: object) -> str | None:
     return json.dumps(value)
 
 
-def _unparsable(path: Path, row: int, detail: str) -> dict[str, str | None]:
+def _unparsable(of: str, path: Path, row: int, detail: str) -> dict[str, str | None]:
     place = f"{path.name}:{row}"
     return {
-        "table": "events", "id": None, "place": place, "reason": "not JSON", "detail": detail,
+        "table": of, "id": None, "place": place, "reason": "not JSON", "detail": detail,
     }  # fmt: skip
