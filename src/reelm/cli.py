@@ -292,6 +292,8 @@ def serve(
     chosen, how = asked.section("engine", raw), asked.section("serve", raw)
     keys = Keys(server.keys_of(server.store_of(folder)))
     access = server.Access(keys, how, asked.section("uploads", raw))
+    with server.listening(host, port, keys):
+        pass  # what is wrong with the address is said before anything is loaded
     served = server.open_served(folder, chosen, how)
     said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
     server.serve(served, host, port, said, access)

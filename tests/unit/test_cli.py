@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_which_of_several_catalogues_is_taken_is_said(tmp_path, capsys):
         assert asked.newest_catalog(tmp_path) == tmp_path / "catalog" / "a"
     said = capsys.readouterr().err
     assert said.count("the newest of several") == 1 and "catalog/a" in said
+
+
+def test_a_taken_port_is_said_before_anything_is_loaded(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        asked_for = ["serve", str(tmp_path / "no-run"), "--port", str(taken.getsockname()[1])]
+        error = CliRunner().invoke(app, asked_for).exception
+    assert isinstance(error, ConfigError) and "cannot listen" in str(error)
 
 
 def test_a_missing_catalogue_says_what_to_run(tmp_path):
