@@ -88,7 +88,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [("evaluate", "nope"), ("serve", "nope"), ("train", "--catalog", "nope")],
+    [("evaluate", "nope"), ("serve", "nope", "--port", "0"), ("train", "--catalog", "nope")],
     ids=lambda words: words[0],
 )
 def test_a_folder_that_is_not_there_is_not_called_unfinished(tmp_path, monkeypatch, words):
