@@ -55,8 +55,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            said = "interrupted; what is finished is kept, and the same command goes on from there"
-            typer.echo(said, err=True)
+            typer.echo("interrupted; the same command goes on where it was stopped", err=True)
         raise
 
 
@@ -295,8 +294,7 @@ def serve(
     with server.listening(host, port, keys):
         pass  # what is wrong with the address is said before anything is loaded
     served = server.open_served(folder, chosen, how)
-    said = lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)")  # noqa: E731
-    server.serve(served, host, port, said, access)
+    server.serve(served, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"), access)
 
 
 @app.command(name="ab-report")
