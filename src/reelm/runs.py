@@ -100,6 +100,15 @@ class Run:
             return False
         return np.array_equal(self.offsets, data.offsets) and np.array_equal(self.item, data.item)
 
+    def may_be_asked(self, train: Dataset) -> None:
+        """Raises BadData if it learned from anything else than this training part of a split."""
+        if not self.learned_from(train):
+            raise BadData(
+                f"{self.folder}: this run knows other videos, users or interactions than this "
+                "split trains on, so it may have seen what is asked. Cut the data as they were cut "
+                "for it, or train it again."
+            )
+
     def history(self, user_id: str) -> list[int]:
         """Item rows of a user, oldest first; empty for one that training did not know."""
         row = self.user_rows.get(user_id)

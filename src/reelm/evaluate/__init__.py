@@ -73,13 +73,7 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
         MissingInput: the features of `diversity_by` were not loaded.
     """
     config = config or EvaluateConfig()
-    if run.items != split.train.items:
-        raise BadData(f"{run.folder}: this run knows other videos than the questions ask about.")
-    if not run.learned_from(split.train):
-        raise BadData(
-            f"{run.folder}: this run did not learn from the training part of this split, so it may "
-            "have seen what is asked. Cut the data as they were cut for it, or train it again."
-        )
+    run.may_be_asked(split.train)
     inputs = {"run": run.key, "split": split.fingerprint, "questions": _asked(run, split)}
     key = files.key("evaluate", VERSION, config.model_dump(), inputs)
     folder = work / "reports" / f"{run.name}-{split.name}-test-{key}"

@@ -27,7 +27,6 @@ import polars as pl
 from reelm import files
 from reelm.backends.base import Backend
 from reelm.data.split import Split
-from reelm.errors import BadData
 from reelm.rerank.lessons import lessons
 from reelm.rerank.lists import Lists, RerankConfig, dealt, drawn, lines
 from reelm.rerank.reading import Kept, read
@@ -70,11 +69,7 @@ def rerank(
     Raises:
         BadData: the run learned from other data, or fewer videos are told of than a list holds.
     """
-    if not run.learned_from(split.train):
-        raise BadData(
-            f"{run.folder}: this run did not learn from the training part of this split, so it may "
-            "have seen what is asked. Cut the data as they were cut for it, or train it again."
-        )
+    run.may_be_asked(split.train)
     inputs = {
         "run": run.key, "split": split.fingerprint, "reader": reader.identity(),
         "told": files.digest(json.dumps(sorted(told.items())).encode()),

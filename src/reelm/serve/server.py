@@ -187,7 +187,8 @@ def serve(
         gc.freeze()  # millions of ids and tables that stay: no use going through them again
         sys.setswitchinterval(SWITCH_S)
         try:
-            with _changing_on_hangup(served):
+            # uvicorn hands a SIGTERM on when it is done; the system's own answer would end us there
+            with _changing_on_hangup(served), _on("SIGTERM", sys.exit):
                 _server(served, access, host).run(sockets=[listener])
         finally:
             served.engine.store.close()
@@ -251,16 +252,23 @@ def _changing_on_hangup(served: Served) -> Iterator[None]:
         except ReelmError as error:
             log.error("the run stays as it is: %s", error)
 
-    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+    with _on("SIGHUP", lambda: threading.Thread(target=change, daemon=True).start()):
+        yield
+
+
+@contextmanager
+def _on(name: str, act: Callable[[], Any]) -> Iterator[None]:
+    """While the block runs, a signal is answered so; only the main thread can, on systems that
+    have it."""
+    number = getattr(signal, name, None)
+    if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(
-        signal.SIGHUP, lambda *_: threading.Thread(target=change, daemon=True).start()
-    )
+    before = signal.signal(number, lambda *_: act())
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 @contextmanager

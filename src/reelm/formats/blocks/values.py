@@ -120,12 +120,12 @@ def seconds(column: pl.Series | None, rows: int, unit: str | None = None) -> tup
 
 def _moments(numbers: pl.Series) -> pl.Series:
     """Numbers as seconds, each in the unit that its own size tells; null outside this century."""
-    size = pl.col("at")
-    told = size
-    for least, parts, _ in reversed(UNITS):
-        told = pl.when(size >= least).then(size / parts).otherwise(told)
-    frame = pl.DataFrame({"at": numbers}).select(told.alias("at"))
-    return frame.select(pl.when(size.is_between(*CENTURY)).then(size)).to_series()
+    size, parts = pl.col("size"), pl.lit(1.0)
+    for least, count, _ in reversed(UNITS):
+        parts = pl.when(size >= least).then(count).otherwise(parts)
+    at = size / parts
+    frame = pl.DataFrame({"size": numbers})
+    return frame.select(pl.when(at.is_between(*CENTURY)).then(at)).to_series()
 
 
 def _mostly_words(column: pl.Series, numbers: pl.Series) -> bool:
