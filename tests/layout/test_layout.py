@@ -1,8 +1,10 @@
 """The house rules that a machine can check: floors, tables of contents, sizes, light help."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
@@ -78,6 +80,16 @@ def test_nothing_is_left_undone():
     words = ("TODO", "FIXME", "XXX", "NotImplementedError")
     found = [f"{p.relative_to(HOUSE)}: {w}" for p in SOURCES for w in words if w in p.read_text()]
     assert not found
+
+
+def test_errors_name_extras_that_there_are():
+    from reelm.models.blocks.scan import PACKAGES
+
+    told = re.compile(r'MissingPackage\("[^"]+", "([^"]+)"')
+    named = {extra for path in SOURCES for extra in told.findall(path.read_text())}
+    named |= {extra for _, extra in PACKAGES.values()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"lora", "gpu"} <= named <= set(project["optional-dependencies"])
 
 
 def test_help_loads_nothing_but_typer():

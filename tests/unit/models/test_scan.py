@@ -42,8 +42,10 @@ def furthest(found: torch.Tensor, right: torch.Tensor) -> float:
 def engine(request):
     if request.param == "compiled":
         pytest.importorskip("numba", reason="pip install 'reelm[fast]'")
-    if request.param == "triton" and not os.environ.get("TRITON_INTERPRET"):
-        pytest.skip("no GPU here; TRITON_INTERPRET=1 runs the kernels on a CPU")
+    if request.param == "triton":
+        pytest.importorskip("triton", reason="pip install 'reelm[gpu]'")
+        if not os.environ.get("TRITON_INTERPRET"):
+            pytest.skip("no GPU here; TRITON_INTERPRET=1 runs the kernels on a CPU")
     return request.param
 
 
