@@ -6,6 +6,7 @@ Nobody writes while a transaction goes on; while the disk syncs, others may.
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -31,47 +32,32 @@ class _Job(Generic[T]):
         return self.value
 
 
-class _Sync:
-    done = False
-    error: BaseException | None = None
-
-
 class Syncs:
-    """Waits for the disk: whoever finds nobody at it syncs for all who came before it began."""
+    """Waits for the disk: one thread syncs, each time for all who asked before it began."""
 
     def __init__(self, sync: Callable[[], None]) -> None:
-        self._sync, self._next, self._busy = sync, _Sync(), False
-        self._door = threading.Condition()
+        self._sync, self._hand = sync, ThreadPoolExecutor(1, "store sync")
+        self._lock = threading.Lock()
+        self._next: Future[None] | None = None  # has not begun
 
-    def wait(self) -> None:
-        """Until a sync that begins from now on has ended.
+    def ask(self) -> Future[None]:
+        """Done, or failed with what was raised, when a sync that begins from now on has ended.
 
-        Raises:
-            whatever it raised, to all who waited for it.
+        Others may wait for the same one: do not cancel it.
         """
-        with self._door:
-            mine = self._next
-            while self._busy and not mine.done:
-                self._door.wait()
-            leads = not mine.done
-            if leads:
-                self._busy, self._next = True, _Sync()
-        if leads:
-            self._lead(mine)
-        if mine.error is not None:
-            raise mine.error
+        with self._lock:
+            if self._next is None:
+                self._next = self._hand.submit(self._begin)
+            return self._next
 
-    def _lead(self, mine: _Sync) -> None:
-        try:
-            self._sync()
-        except BaseException as error:
-            mine.error = error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            with self._door:
-                mine.done, self._busy = True, False
-                self._door.notify_all()
+    def close(self) -> None:
+        """Let the thread go, once all who asked have their answer; none can ask afterwards."""
+        self._hand.shutdown()
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._next = None
+        self._sync()
 
 
 class Commits:
@@ -111,12 +97,16 @@ class Commits:
             self._lead(job)
         value = job.result()
         if synced:
-            self.sync()
+            self.sync().result()
         return value
 
-    def sync(self) -> None:
-        """Wait until all that was committed before is on the disk; see Database.sync."""
-        self._syncs.wait()
+    def sync(self) -> Future[None]:
+        """Done when all that was committed before is on the disk; see Database.sync."""
+        return self._syncs.ask()
+
+    def close(self) -> None:
+        """Answer all who wait for the disk; nothing may be asked afterwards."""
+        self._syncs.close()
 
     def _lead(self, job: _Job[Any]) -> None:
         try:

@@ -1,5 +1,6 @@
 """The HTTP service: feed, events, health, metrics, the page, and what lies around them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         given = [event.stored() for event in batch.events]
         if store.quick:
             new = store.add_events(given, synced=False)
-            await run_in_threadpool(store.sync)
+            await asyncio.shield(asyncio.wrap_future(store.sync()))  # others wait for it too
         else:
             new = await run_in_threadpool(store.add_events, given)
         counters.events(event.type for event in batch.events)

@@ -10,11 +10,12 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reelm.serve import schema
 from reelm.serve.commits import Commits
@@ -28,6 +29,8 @@ EVENTS = (
     " FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id"
 )
 """Of one user, oldest first."""
+UPLOADS = "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors FROM uploads"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ class Store:
     def close(self) -> None:
         """Give the database back; nothing may be asked afterwards."""
         self._database.close()
+        self._commits.close()
         with self._commits.waiting() as db:
             if self._readers:
                 self._readers.close()
@@ -205,9 +209,9 @@ class Store:
 
         return self._commits.do(write, synced)
 
-    def sync(self) -> None:
-        """Wait until all that was stored before is on the disk."""
-        self._commits.sync()
+    def sync(self) -> Future[None]:
+        """Done when all that was stored before is on the disk; not to be cancelled."""
+        return self._commits.sync()
 
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
@@ -223,7 +227,7 @@ class Store:
             seen = {event.video_id for event in events}.union(row[0] for row in shown)
             return Known(events, frozenset(seen), _deleted_at(db, digest))
 
-        return (self._readers or self._commits).do(read)
+        return self._read(read)
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
@@ -324,20 +328,12 @@ class Store:
 
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
-        rows = self._all(
-            "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors"
-            " FROM uploads ORDER BY created_at, video_id"
-        )
+        rows = self._all(f"{UPLOADS} ORDER BY created_at, video_id")
         return [Upload(*row[:4], *map(json.loads, row[4:])) for row in rows]
 
     def upload(self, key: str) -> Upload | None:
         """The upload with this id or this SHA-256."""
-        rows = self._all(
-            "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors"
-            " FROM uploads WHERE video_id = ? OR sha256 = ?",
-            key,
-            key,
-        )
+        rows = self._all(f"{UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
         return Upload(*rows[0][:4], *map(json.loads, rows[0][4:])) if rows else None
 
     def draw(self, what: str, user_id: str) -> float:
@@ -381,7 +377,10 @@ class Store:
         return hashlib.sha256(f"{self._salt}{user_id}".encode()).hexdigest()
 
     def _all(self, query: str, *values: object) -> list[tuple]:
-        return (self._readers or self._commits).do(lambda db: db.rows(query, *values))
+        return self._read(lambda db: db.rows(query, *values))
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        return self._readers.do(work) if self._readers else self._commits.do(work, synced=False)
 
 
 def _deleted_at(db: Session, digest: str) -> float | None:

@@ -98,7 +98,7 @@ def waiting(syncs, count):
 
     def wait():
         try:
-            told.append(syncs.wait())
+            told.append(syncs.ask().result())
         except Wrong as error:
             told.append(error)
 

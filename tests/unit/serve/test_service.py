@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -54,14 +55,23 @@ def test_events_are_idempotent(client, engine):
 
 
 def test_events_are_acknowledged_only_when_they_are_on_the_disk(client, engine, monkeypatch):
-    order = []
-    monkeypatch.setattr(engine.store, "sync", lambda: order.append("synced"))
-    assert send(client, watch(1)).is_success and order == ["synced"]
+    begun, written, disk = threading.Event(), threading.Event(), engine.store._commits._syncs
+
+    def slow():
+        begun.set()
+        assert written.wait(10)
+
+    monkeypatch.setattr(disk, "_sync", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(send, client, watch(1))
+        assert begun.wait(10) and engine.store.events("u3") and not answer.done()
+        written.set()
+        assert answer.result(10).is_success
 
     def full():
         raise Unavailable("store", "disk full")
 
-    monkeypatch.setattr(engine.store, "sync", full)
+    monkeypatch.setattr(disk, "_sync", full)
     assert send(client, watch(2)).status_code == 503
     monkeypatch.undo()
     assert send(client, watch(2)).json() == {"stored": 0, "repeated": 1}, "sent again, it is safe"
