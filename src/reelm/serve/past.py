@@ -21,6 +21,10 @@ class Past:
     """Whether the run's model was trained with this user."""
     rows: tuple[int, ...] = ()
     """Interactions: those in training, then newer ones from the store."""
+    newer: frozenset[int] = frozenset()
+    """Rows that are interactions because of what was done in this service."""
+    watched: frozenset[int] = frozenset()
+    """Rows watched in this service for as long as counts."""
     liked: frozenset[int] = frozenset()
     """Rows liked in this service."""
     finished: frozenset[int] = frozenset()
@@ -108,11 +112,14 @@ def read_past(
             watched[video] = one  # moved to the end: newest last
     newer = [v for v, one in watched.items() if _counts(one, rules)]
     refused = {v for v, one in watched.items() if one.refused or one.blocked}
-    older = [v for v in trained if v not in refused and v not in set(newer)]
+    again = frozenset(newer)
+    older = [v for v in trained if v not in refused and v not in again]
     return Past(
         user,
         bool(trained),
         tuple((older + newer)[-rules.max_history :]),
+        again,
+        frozenset(v for v, one in watched.items() if one.longest() >= rules.min_portion),
         frozenset(v for v, one in watched.items() if one.liked),
         frozenset(v for v, one in watched.items() if one.longest() >= rules.finished),
         frozenset(trained) | frozenset(watched),

@@ -57,7 +57,7 @@ class Reasons:
             return "New here: nobody had seen it when the model was trained."
         count = len(past.rows)
         which = "one" if count == 1 else self._many(count)
-        return f"Predicted from the last {which} you {self._verb}."
+        return f"Predicted from the last {which} you {self._did(past.rows, past)}."
 
     def _popular(self, row: int) -> str:
         count = int(self._videos.counts[row])
@@ -68,7 +68,15 @@ class Reasons:
     def _did(self, rows: Sequence[int], past: Past) -> str:
         if past.liked.issuperset(rows):
             return "liked"
-        return "finished" if past.finished.issuperset(rows) else self._verb
+        return "finished" if past.finished.issuperset(rows) else self._came(rows, past)
+
+    def _came(self, rows: Sequence[int], past: Past) -> str:
+        """How these rows came to be interactions, in a word that is true of all of them."""
+        new = past.newer.intersection(rows)
+        if not new:
+            return self._verb
+        alike = self._verb == "watched" or new.issuperset(rows)
+        return "watched" if alike and past.watched.issuperset(new) else "chose"
 
     def _many(self, count: int) -> str:
         return f"a {self._noun}" if count == 1 else f"{count} {self._noun}s"

@@ -6,7 +6,10 @@ from reelm.data.tables import Catalog
 from reelm.models.popularity import Popularity
 from reelm.runs import Run
 from reelm.serve.engine import BadCursor, Engine, EngineConfig, UnknownVideo
+from reelm.serve.past import PastRules, read_past
+from reelm.serve.reasons import Reasons
 from reelm.serve.store import Store, StoredEvent
+from reelm.serve.videos import Videos
 
 from .conftest import USERS, VIDEOS, WATCHED, answer, kind, video
 
@@ -256,9 +259,23 @@ def test_popularity_says_that_it_is_popularity(run, catalog, store):
     assert told == {"Popular:"}
 
 
-def test_a_single_watched_video_reads_well(run):
-    engine = Engine(run)
-    engine.store.add_events([event(1, "solo", "like", video(1))])
-    assert "Predicted from the last one you watched." in {
-        item.reason for item in engine.feed("solo", 10).items
-    }
+@pytest.mark.parametrize(
+    ("kinds", "trained", "done", "word"),
+    [
+        ({"watch"}, [], [(1, "like", None)], "one you liked"),
+        ({"rating"}, [], [(1, "watch", 0.6)], "one you watched"),
+        ({"rating"}, [], [(1, "watch", 0.95)], "one you finished"),
+        ({"rating"}, [3], [], "one you rated"),
+        ({"watch"}, [3], [(1, "watch", 0.6)], "2 videos you watched"),
+        ({"watch"}, [3], [(1, "share", None)], "2 videos you chose"),
+        ({"rating"}, [3], [(1, "watch", 0.6)], "2 videos you chose"),
+        ({"favourite"}, [3], [], "one you chose"),
+    ],
+)
+def test_a_reason_says_what_was_done(run, kinds, trained, done, word):
+    videos = Videos(run.items, run.counts, None, None)
+    events = [event(n, "u", name, video(item), part) for n, (item, name, part) in enumerate(done)]
+    past = read_past("u", trained, events, videos.row, PastRules())
+    links = videos.facets.links(past.rows)
+    told = Reasons(videos, kinds).of("model", videos.row[video(9)], past, links)
+    assert told.sentence == f"Predicted from the last {word}."
