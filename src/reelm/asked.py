@@ -131,8 +131,12 @@ def sources(
     features: list[str] | None,
     work: Path,
     notes: tuple[Path, ...] = (),
+    **said: Any,
 ) -> Any:
     """Folders and rules that a dataset and its split are made of.
+
+    Args:
+        said: `edges` and `profiles` of `Sources`.
 
     Raises:
         ConfigError: some of the notes are about users.
@@ -146,6 +150,7 @@ def sources(
         notes=notes,
         dataset=section("dataset", raw),
         split=section("split", raw),
+        **said,
     )
 
 

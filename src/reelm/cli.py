@@ -12,8 +12,10 @@ from reelm.errors import ConfigError, ReelmError
 from reelm.options import (
     AsJson,
     CatalogOption,
+    EdgesOption,
     FeaturesOption,
     NotesOption,
+    ProfilesOption,
     Set,
     SettingsFile,
     Work,
@@ -155,13 +157,8 @@ def train(
     notes: Annotated[
         list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
     ] = None,
-    edges: Annotated[
-        Path | None, typer.Option(help="Notes folder of preference edges, for llmrec.")
-    ] = None,
-    profiles: Annotated[
-        list[str] | None,
-        typer.Option(help="name=folder of features of users; repeatable."),
-    ] = None,
+    edges: EdgesOption = None,
+    profiles: ProfilesOption = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -172,9 +169,8 @@ def train(
     from reelm import train as verb
 
     raw = asked.raw(settings, sets)
-    found = asked.sources(raw, catalog, features, work, tuple(notes or ()))
-    told = asked.folders(profiles, "--profiles")
-    found = found.model_copy(update={"edges": edges, "profiles": told})
+    said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
+    found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
     _made(verb.train_run(found.read(), model, chosen, asked.section("train", raw), work, found))
@@ -256,6 +252,8 @@ def compare(
 def search(
     model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
     features: FeaturesOption = None,
+    edges: EdgesOption = None,
+    profiles: ProfilesOption = None,
     catalog: CatalogOption = None,
     work: Work = Path("work"),
     settings: SettingsFile = None,
@@ -265,7 +263,9 @@ def search(
     from reelm import search as verb
 
     raw = asked.raw(settings, sets)
-    found, chosen = asked.sources(raw, catalog, features, work), asked.section("search", raw)
+    said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
+    found = asked.sources(raw, catalog, features, work, **said)
+    chosen = asked.section("search", raw)
     folder = verb.search(found.read(), model, raw, chosen, work, found)
     typer.echo(verb.summary(folder))
     _made(folder)

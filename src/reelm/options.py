@@ -16,6 +16,12 @@ CatalogOption = Annotated[
 FeaturesOption = Annotated[
     list[str] | None, typer.Option(help="name=folder of features to load; repeatable.")
 ]
+EdgesOption = Annotated[
+    Path | None, typer.Option(help="Notes folder of preference edges, for llmrec.")
+]
+ProfilesOption = Annotated[
+    list[str] | None, typer.Option(help="name=folder of features of users; repeatable.")
+]
 NotesOption = Annotated[
     Path | None, typer.Option(help="Notes folder; the newest one if not given.")
 ]

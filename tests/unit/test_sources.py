@@ -1,14 +1,18 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from circle import circle_edges, circle_events, circle_profiles
 from reelm import files, sources
+from reelm.cli import app
 from reelm.data.dataset import DatasetConfig
 from reelm.data.split import SplitConfig
 from reelm.errors import BadData
+from reelm.search import trials
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -95,3 +99,26 @@ def test_a_folder_without_an_edge_is_refused(said):
     pl.read_parquet(path).with_columns(answer=none).write_parquet(path)
     with pytest.raises(BadData, match="no edge"):
         said.read()
+
+
+def test_a_search_hands_on_what_was_said(said, tmp_path):
+    def told(*words):
+        result = CliRunner().invoke(app, list(map(str, words)))
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines()
+
+    given = ("--edges", said.edges, "--profiles", f"said={said.profiles['said']}")
+    how = [
+        "search.space.train.learning_rate=loguniform(1e-3, 1e-2)", "search.trials=1",
+        "split.name=leave_last_two", "train.epochs=1", "model.attributes=[]",
+        'model.profiles=["said"]',
+    ]  # fmt: skip
+    sets = [word for one in how for word in ("--set", one)]
+    where = ("--catalog", said.catalog, "--work", tmp_path / "work")
+    lines = told("search", "--model", "llmrec", *given, *where, *sets)
+    (command,) = [line.removeprefix("next: reelm ") for line in lines if line.startswith("next")]
+    run = Path(told(*command.split())[-1])
+    (best,) = trials.ranked(trials.read(Path(lines[-1])))
+    assert run.name == best.run, "the command finds the run, so it has learned from the same"
+    assert sources.load(run).edges == said.edges
+    assert sources.load(run).profiles == said.profiles

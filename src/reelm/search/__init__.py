@@ -346,8 +346,11 @@ def _command(task: Search) -> str:
     words = ["reelm", "train", "--model", task.model]
     if task.sources is not None:
         words += ["--catalog", str(task.sources.catalog)]
-        for name, folder in task.sources.features.items():
-            words += ["--features", f"{name}={folder}"]
+        for option in ("features", "profiles"):
+            for name, folder in getattr(task.sources, option).items():
+                words += [f"--{option}", f"{name}={folder}"]
+        if task.sources.edges is not None:
+            words += ["--edges", str(task.sources.edges)]
     words += ["--work", str(task.work), "--settings", str(task.folder / "best.toml")]
     return shlex.join(words)
 
