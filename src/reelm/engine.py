@@ -95,8 +95,8 @@ def to_open(catalog: Catalog, limit: int | None = None) -> list[Video]:
 class DecodeConfig(Config):
     """How stages open video files; part of their sections."""
 
-    workers: PositiveInt = 1
-    """Processes that decode ahead."""
+    workers: PositiveInt = 2
+    """Processes that decode ahead; with many cores, or a fast accelerator, take more."""
     seconds: PositiveFloat = 20.0
     """Wall time for one file, after which it counts as undecodable."""
     memory_mb: PositiveInt = 2048
