@@ -1,16 +1,19 @@
 """Where the parts of a stage run: what is common to stages that go over videos part by part.
 
 A part is a file that appears whole or not at all. A stage that is killed goes on with the first
-part that is missing. While one part is worked on, the next is read and decoded.
+part that is missing. While one part is worked on, the next is read, and the one after it decoded.
 """
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -25,6 +28,8 @@ from reelm.energy import Energy
 from reelm.errors import BadData, MediaError, StaleFolder
 from reelm.media.guard import Guard
 from reelm.media.store import FrameStore
+
+AHEAD = 2  # parts that are loaded while one is worked on: one waits for files, one for this process
 
 T = TypeVar("T")
 Task = TypeVar("Task", contravariant=True)
@@ -90,8 +95,8 @@ def to_open(catalog: Catalog, limit: int | None = None) -> list[Video]:
 class DecodeConfig(Config):
     """How stages open video files; part of their sections."""
 
-    workers: PositiveInt = 1
-    """Processes that decode ahead."""
+    workers: PositiveInt = 2
+    """Processes that decode ahead; with many cores, or a fast accelerator, take more."""
     seconds: PositiveFloat = 20.0
     """Wall time for one file, after which it counts as undecodable."""
     memory_mb: PositiveInt = 2048
@@ -101,11 +106,15 @@ class DecodeConfig(Config):
 
 
 class Decoder:
-    """Frames and sound of videos, from the store in `work/frames` or else from their files."""
+    """Frames and sound of videos, from the store in `work/frames` or else from their files.
+
+    May be called in several threads: one waits for files while another reads back what is stored.
+    """
 
     def __init__(self, work: Path, moments: int, config: DecodeConfig) -> None:
         self._store = FrameStore(work / "frames", moments=moments, longest=config.longest)
         self._guard = Guard(config.workers, config.seconds, config.memory_mb * 2**20)
+        self._filling = Lock()
 
     def __enter__(self) -> "Decoder":
         return self
@@ -116,7 +125,8 @@ class Decoder:
     def __call__(self, wanted: Sequence[Video]) -> list[Decoded | MediaError]:
         """One entry for each video, in order; a file that cannot be decoded gives its error."""
         files = [(v.id, v.sha256, v.path) for v in wanted]
-        self._store.fill(files, self._guard, retry_failed=True)
+        with self._filling:
+            self._store.fill(files, self._guard, retry_failed=True)
         return [self._store.get(v.sha256) for v in wanted]
 
 
@@ -125,7 +135,7 @@ class Worker(Protocol[Task, L, Out]):
     """What turns tasks into results; it lives where the model is."""
 
     def load(self, tasks: Sequence[Task]) -> L:
-        """Read a part's inputs. Called in a thread of its own, one part ahead."""
+        """Read a part's inputs. Called in threads, up to AHEAD parts ahead; calls may overlap."""
         ...
 
     def make(self, loaded: L) -> Out:
@@ -205,13 +215,14 @@ def run(
 
 
 def here(stage: Worker[T, L, M], parts: Parts[T]) -> Generator[tuple[int, M, Spent]]:
-    """Hands in this process: the next part is read while one is worked on."""
-    with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
-        coming = [pool.submit(stage.load, tasks) for _, tasks in parts[:1]]
-        for at, (number, _) in enumerate(parts):
+    """Hands in this process: the next parts are read while one is worked on."""
+    with ThreadPoolExecutor(AHEAD, thread_name_prefix="load") as pool:
+        loads = (pool.submit(stage.load, tasks) for _, tasks in parts)
+        coming = deque(islice(loads, AHEAD))
+        for number, _ in parts:
             meter = Meter(Energy())
-            loaded = coming.pop().result()
-            coming = [pool.submit(stage.load, tasks) for _, tasks in parts[at + 1 : at + 2]]
+            loaded = coming.popleft().result()
+            coming.extend(islice(loads, 1))
             ready = time.perf_counter()
             made = stage.make(loaded)
             busy = time.perf_counter() - ready

@@ -1,7 +1,10 @@
 import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -63,6 +66,30 @@ def test_the_next_part_is_read_while_one_is_worked_on(tmp_path):
     when = {(what, task): at for what, task, at in stage.log}
     assert when["load", "t3"] < when["make", "t0"]
     assert when["load", "t6"] < when["make", "t3"]
+
+
+def test_two_parts_ahead_and_no_more(tmp_path):
+    """One waits for files while another is read back; a third would only fill memory."""
+    stage = Copying(tmp_path)
+    engine.run(stage, [f"t{n}" for n in range(6)], 1, "copy")
+    when = {(what, task): at for what, task, at in stage.log}
+    for n in range(1, 4):
+        assert when["load", f"t{n + 2}"] < when["make", f"t{n}"]
+        assert when["load", f"t{n + 2}"] > when["make", f"t{n - 1}"]
+
+
+def test_two_threads_may_ask_one_decoder(tmp_path):
+    """Each gets its own videos, whoever comes first to the workers."""
+    paths = tiny_clips.write(tmp_path, 6)
+    wanted = [Video(p.name, files.sha256(p), p) for p in paths]
+    with Decoder(tmp_path / "work", 2, DecodeConfig(seconds=120)) as decoder:
+        alone = decoder(wanted)
+        with ThreadPoolExecutor(3) as pool:
+            fresh = Decoder(tmp_path / "other", 2, DecodeConfig(seconds=120))
+            with fresh:
+                found = list(pool.map(fresh, [wanted[:2], wanted[2:4], wanted[4:]]))
+    for one, other in zip(alone, chain(*found), strict=True):
+        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
 
 
 def test_only_what_is_missing_is_done_again(tmp_path):

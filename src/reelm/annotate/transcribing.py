@@ -7,6 +7,7 @@ like any others, and can be shown to a model that is asked about the same videos
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ class _Listening:
     def __init__(self, sheet: Sheet, guard: Guard, config: TranscribeConfig) -> None:
         self.folders, self.device = [sheet.folder], config.device
         self._sheet, self._guard, self._config = sheet, guard, config
+        self._listening = Lock()
         how = config.language, config.no_speech, config.device
         self._ears = Whisper(Path(config.model), *how)
 
@@ -112,7 +114,8 @@ class _Listening:
     def load(self, tasks: Sequence[Todo]) -> Sounds:
         """Each video with its sound, or with why it has none; None where nothing is asked."""
         given = [(todo.video.path, self._config.longest_s) for todo in tasks if todo.asked]
-        read = (wave for _, wave in self._guard.map(track, given, label=lambda one: one[0]))
+        with self._listening:  # the engine loads parts side by side
+            read = iter([w for _, w in self._guard.map(track, given, label=lambda one: one[0])])
         return [(todo, _usable(next(read)) if todo.asked else None) for todo in tasks]
 
     def make(self, loaded: Sounds) -> Made:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -64,8 +66,10 @@ def frames(
     Cost: one decode from the key frame before each moment; neighbours that share a key frame are
     decoded once. In short H.264 videos pictures that no wanted one needs are left out.
     """
+    _at_least_one(moments)
     try:
-        return _planned(path, _at_least_one(moments), longest)
+        with opened(path) as container:
+            return planned(container, moments, longest)[0]
     except Unplanned:
         return sample(path, moments, longest).frames
 
@@ -83,22 +87,28 @@ def sample(path: Path, moments: int, longest: int | None = None) -> Sample:
         return _sample(path, moments, longest, seeking=False)
 
 
-def _at_least_one(moments: int) -> int:
+def _at_least_one(moments: int) -> None:
     if moments < 1:
         raise ValueError(f"moments must be at least 1, not {moments}")
-    return moments
 
 
-def _planned(
-    path: Path, moments: int, longest: int | None
-) -> UInt8[np.ndarray, "moments height width 3"]:
-    """As `frames`, by `planned.shown`, which may raise Unplanned."""
-    with opened(path) as container:
-        stream = video_stream(container)
-        if stream is None or stream.time_base is None or not plannable(stream):
-            raise Unplanned
-        ticks = _ticks(stream, stream_duration_s(path, stream) or 0.0, moments)
-        return np.stack(_pictures(shown(container, stream, ticks), stream, longest))
+def planned(
+    container: InputContainer,
+    moments: int,
+    longest: int | None,
+    beside: AudioStream | None = None,
+) -> tuple[UInt8[np.ndarray, "moments height width 3"], list[Packet]]:
+    """As `frames`, from a container that was just opened; and the packets of the stream `beside`.
+
+    Raises:
+        Unplanned: open the file again and take `sample`.
+    """
+    stream = video_stream(container)
+    if stream is None or stream.time_base is None or not plannable(stream):
+        raise Unplanned
+    ticks = _ticks(stream, stream_duration_s(Path(container.name), stream) or 0.0, moments)
+    found, others = shown(container, stream, ticks, beside)
+    return np.stack(_pictures(found, stream, longest)), others
 
 
 def _ticks(stream: VideoStream, length_s: float, moments: int) -> list[int]:

@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 
 START_S = 120  # seconds for a worker to import what it needs, on a machine under load
 WATCH_S = 0.25  # seconds between looks at the workers' memory
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Unless the caller's environment says otherwise. Threads of torch that wait by spinning take the
+processor from the other workers: a run with a model of two threads took two to four times the
+processor time on two cores that were busy."""
 AHEAD = 8  # items per worker that may be finished before an earlier one is
 
 
@@ -171,6 +175,7 @@ class Guard:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, str(theirs.fileno())],
+                env=WAITING | os.environ,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

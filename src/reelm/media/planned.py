@@ -9,6 +9,7 @@ Damage in pictures that are left out is not met, so it cannot spoil those that a
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -29,18 +30,24 @@ def plannable(stream: VideoStream) -> bool:
     return stream.codec_context.name == CODEC and stream.frames <= MOST_PACKETS
 
 
-def shown(container: InputContainer, stream: VideoStream, ticks: Sequence[int]) -> list[VideoFrame]:
-    """The frame on show at each time; the first one before it begins.
+def shown(
+    container: InputContainer,
+    stream: VideoStream,
+    ticks: Sequence[int],
+    beside: AudioStream | None = None,
+) -> tuple[list[VideoFrame], list[Packet]]:
+    """The frame on show at each time (the first one before it begins), and the packets `beside`.
 
     Args:
         container: just opened.
         ticks: times, in the stream's time base.
+        beside: a stream whose packets are read on the way; none are decoded.
 
     Raises:
         Unplanned: open the file again and find the frames in another way.
     """
     try:
-        packets = _packets(container, stream)
+        packets, others = _packets(container, stream, beside)
         times = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)
         if not times:
             raise Unplanned
@@ -49,7 +56,7 @@ def shown(container: InputContainer, stream: VideoStream, ticks: Sequence[int]) 
         found = _decoded(stream, runs, set(wanted))
     except DECODER_ERRORS as error:
         raise Unplanned from error
-    return [found[time] for time in wanted]
+    return [found[time] for time in wanted], others
 
 
 def needed(packets: Sequence[Packet], wanted: Sequence[int]) -> list[tuple[int, int]]:
@@ -71,21 +78,28 @@ def needed(packets: Sequence[Packet], wanted: Sequence[int]) -> list[tuple[int, 
     return runs
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> list[Packet]:
-    """All packets of a stream, each with a time of its own and none with new decoder settings."""
+def _packets(
+    container: InputContainer, stream: VideoStream, beside: AudioStream | None
+) -> tuple[list[Packet], list[Packet]]:
+    """All packets of both streams; those of the pictures each with a time of its own and none with
+    new decoder settings."""
     packets: list[Packet] = []
+    others: list[Packet] = []
     size = 0
-    for packet in container.demux(stream):
-        if packet.size == 0:
-            continue  # the sign that the file has ended
+    for packet in container.demux(stream) if beside is None else container.demux(stream, beside):
         size += packet.size
-        packets.append(packet)
-        odd = packet.pts is None or packet.is_corrupt or packet.has_sidedata("new_extradata")
-        if odd or len(packets) > MOST_PACKETS or size > MOST_BYTES:
+        if packet.stream.index != stream.index:
+            others.append(packet)  # the sign of the end too: it makes the decoder give the rest
+        elif packet.size:
+            packets.append(packet)
+            odd = packet.pts is None or packet.is_corrupt or packet.has_sidedata("new_extradata")
+            if odd or len(packets) > MOST_PACKETS:
+                raise Unplanned
+        if size > MOST_BYTES:
             raise Unplanned
     if len({packet.pts for packet in packets}) < len(packets) or not packets[0].is_keyframe:
         raise Unplanned
-    return packets
+    return packets, others
 
 
 def _decoded(

@@ -1,14 +1,13 @@
 """The sound of a video as one channel at a wanted rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from jaxtyping import Float32
 
 from reelm.media.probe import audio_stream, opened
@@ -26,21 +25,28 @@ def sound(
     Raises:
         MediaError: the file cannot be opened. Damaged packets inside it are left out.
     """
-    most = None if most_s is None else int(most_s * rate)
     with opened(path) as container:
         stream = audio_stream(container)
-        pieces = [] if stream is None else list(_pieces(container, stream, rate, most))
+        return heard(() if stream is None else container.demux(stream), rate, most_s)
+
+
+def heard(
+    packets: Iterable[Packet], rate: int, most_s: float | int | None = None
+) -> Float32[np.ndarray, "samples"]:
+    """As `sound`, from the packets of one sound track, while their file is open."""
+    most = None if most_s is None else int(most_s * rate)
+    pieces = list(_pieces(packets, rate, most))
     if not pieces:
         return np.zeros(0, np.float32)
     return np.concatenate(pieces)[:most]
 
 
 def _pieces(
-    container: InputContainer, stream: AudioStream, rate: int, most: int | None
+    packets: Iterable[Packet], rate: int, most: int | None
 ) -> Iterator[Float32[np.ndarray, "samples"]]:
     """One-channel pieces at `rate`, until `most` samples were given."""
     given, resampler, shape = 0, AudioResampler(format="fltp", rate=rate), None
-    for frame in _decoded(container, stream):
+    for frame in _decoded(packets):
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape is not None and now != shape:  # streams may change channels on the way
             resampler = AudioResampler(format="fltp", rate=rate)
@@ -60,12 +66,12 @@ def _one_channel(made: AudioFrame) -> Float32[np.ndarray, "samples"]:
     return channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
 
 
-def _decoded(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+def _decoded(packets: Iterable[Packet]) -> Iterator[AudioFrame]:
     """Frames as they come; packets that do not decode are left out."""
-    packets = container.demux(stream)
+    left = iter(packets)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(left, None)
         except FFmpegError:
             return
         if packet is None:

@@ -1,12 +1,11 @@
 """What was decoded, kept small, so that several stages decode each video once.
 
-A part is two files: `part-<digest>.bin` with WebP pictures and FLAC sound one after the other, and
-`part-<digest>.parquet`, written last, that says where each video's bytes lie or why it failed. A
-part without its index is not there. Parts are named by their content, so two processes that fill
-the same store never overwrite each other.
+A part is two files: `part-<digest>.bin` with pictures and sound one after the other, as `packing`
+makes them, and `part-<digest>.parquet`, written last, that says where each video's bytes lie or why
+it failed. A part without its index is not there. Parts are named by their content, so two processes
+that fill the same store never overwrite each other.
 """
 
-import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,20 +15,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from jaxtyping import UInt8
 
 from reelm import files
 from reelm.errors import BadData, MediaError
-from reelm.media.frames import frames
 from reelm.media.guard import Guard
-from reelm.media.sound import sound
+from reelm.media.packing import (
+    DAMAGE,
+    Entry,
+    Settings,
+    Task,
+    Wave,
+    decode,
+    unpacked_picture,
+    unpacked_sound,
+)
 from reelm.media.views import SOUND_RATE
 
-VERSION = 1
+VERSION = 2
 PART_VIDEOS = 256  # videos per part …
 PART_S = 30.0  # … or seconds, whichever comes first; this much is lost when a fill is killed
 INDEX = {
@@ -41,35 +46,6 @@ INDEX = {
 }
 
 Frames = UInt8[np.ndarray, "moments height width 3"]
-Wave = Float32[np.ndarray, "samples"]
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """Everything that changes what is stored."""
-
-    moments: int
-    longest: int
-    quality: int
-    sound_s: float | int
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One video to decode in a child process."""
-
-    sha256: str
-    path: Path
-    settings: _Settings
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A video as stored: pictures, then sound (empty when there is none)."""
-
-    pieces: tuple[bytes, ...]
-    gain: float
-    """What the sound was divided by to fit 16 bits; 1 for sound within full scale."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +68,7 @@ class FrameStore:
         folder: Path,
         moments: int = 6,
         longest: int = 320,
-        quality: int = 85,
+        quality: int = 88,
         sound_s: float | int = 60.0,
     ) -> None:
         """
@@ -100,10 +76,10 @@ class FrameStore:
             folder: parent; the store lives in a folder below it that is named by its settings.
             moments: frames per video, at (i + 0.5) / moments of its duration.
             longest: pixels of a frame's longer side; larger frames are made smaller.
-            quality: WebP quality, 1..100.
+            quality: JPEG quality, 1..100.
             sound_s: seconds of sound kept, from the start.
         """
-        self._settings = _Settings(moments, longest, quality, sound_s)
+        self._settings = Settings(moments, longest, quality, sound_s)
         facts = asdict(self._settings) | {"sound_rate": SOUND_RATE}
         self.folder = folder / f"frames-{files.key('frames', VERSION, facts, {})}"
         if not (self.folder / "settings.json").is_file():
@@ -135,7 +111,7 @@ class FrameStore:
         fresh = [sha for sha in paths if self._missing(sha, retry_failed)]
         told = progress or (lambda files: None)
         told(len(paths) - len(fresh))
-        tasks = [_Task(sha, paths[sha], self._settings) for sha in fresh]
+        tasks = [Task(sha, paths[sha], self._settings) for sha in fresh]
         for _ in self._decoded(tasks, guard):
             told(1)
         wrong = {sha: error for sha in paths if (error := self._failure(sha)) is not None}
@@ -150,7 +126,7 @@ class FrameStore:
             for a video without sound.
 
         Raises:
-            BadData: the video was never filled in.
+            BadData: the video was never filled in, or its bytes are damaged.
         """
         if sha256 not in self._known:
             self._refresh()
@@ -159,9 +135,15 @@ class FrameStore:
         path, row = self._known[sha256]
         if row["reason"] is not None:
             return MediaError(sha256, row["reason"], row["detail"])
-        *packed, heard = _pieces(path.with_suffix(".bin"), row["starts"])
-        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in packed]
-        return np.stack(pictures), _unpacked(heard) * np.float32(row["gain"])
+        try:
+            *packed, heard = _pieces(path.with_suffix(".bin"), row["starts"])
+            pictures = np.stack([unpacked_picture(data) for data in packed])
+            return pictures, unpacked_sound(heard) * np.float32(row["gain"])
+        except DAMAGE as error:
+            raise BadData(
+                f"{path.with_suffix('.bin')}: frames that were kept cannot be read back "
+                f"({type(error).__name__}: {error}). Delete {self.folder}; it is made again."
+            ) from error
 
     def __contains__(self, sha256: str) -> bool:
         """True if the video was filled in, also when it failed."""
@@ -191,15 +173,15 @@ class FrameStore:
         return row["reason"] and MediaError(sha, row["reason"], row["detail"])
 
     def _decoded(
-        self, tasks: Sequence[_Task], guard: Guard | None
-    ) -> Iterator[tuple[_Task, _Entry | MediaError]]:
+        self, tasks: Sequence[Task], guard: Guard | None
+    ) -> Iterator[tuple[Task, Entry | MediaError]]:
         """Decode tasks, write them part by part, and pass the outcomes on."""
         if not tasks:
             return
-        waiting: list[tuple[_Task, _Entry | MediaError]] = []
+        waiting: list[tuple[Task, Entry | MediaError]] = []
         begun = time.monotonic()
         with _own_guard(guard) as guarded:
-            for task, outcome in guarded.map(_decode, tasks, label=lambda task: task.path):
+            for task, outcome in guarded.map(decode, tasks, label=lambda task: task.path):
                 waiting.append((task, outcome))
                 if len(waiting) == PART_VIDEOS or time.monotonic() - begun > PART_S:
                     self._write(waiting)
@@ -208,7 +190,7 @@ class FrameStore:
         self._write(waiting)
         yield from waiting
 
-    def _write(self, entries: Sequence[tuple[_Task, _Entry | MediaError]]) -> None:
+    def _write(self, entries: Sequence[tuple[Task, Entry | MediaError]]) -> None:
         """One part: the bytes first, then the index that makes them count."""
         if not entries:
             return
@@ -241,48 +223,6 @@ def _own_guard(guard: Guard | None) -> Iterator[Guard]:
         return
     with Guard() as own:
         yield own
-
-
-def _decode(task: _Task) -> _Entry:
-    """Decode and pack one video; runs in a child process."""
-    settings = task.settings
-    pictures = frames(task.path, settings.moments, settings.longest)
-    wave = sound(task.path, SOUND_RATE, settings.sound_s)
-    gain = max(1.0, float(np.abs(wave).max(initial=0.0)))
-    packed = [_picture(pixels, settings.quality) for pixels in pictures]
-    return _Entry((*packed, _packed(wave / np.float32(gain))), gain)
-
-
-def _picture(pixels: UInt8[np.ndarray, "height width 3"], quality: int) -> bytes:
-    """WebP bytes; method 2 halves the time of the default for 4 % more bytes."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="WEBP", quality=quality, method=2)
-    return out.getvalue()
-
-
-def _packed(wave: Wave) -> bytes:
-    """16-bit FLAC; nothing for silence that was never there."""
-    if not len(wave):
-        return b""
-    out = io.BytesIO()
-    whole = np.rint(wave * 32767).astype(np.int16)[None]
-    with av.open(out, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=SOUND_RATE, layout="mono")
-        stream.codec_context.format = "s16"
-        stream.codec_context.options = {"compression_level": "0"}  # as lossless, in half the time
-        frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
-        frame.sample_rate = SOUND_RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return out.getvalue()
-
-
-def _unpacked(data: bytes) -> Wave:
-    if not data:
-        return np.zeros(0, np.float32)
-    with av.open(io.BytesIO(data), "r") as container:
-        pieces = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
-    return np.concatenate(pieces).astype(np.float32) / np.float32(32767)
 
 
 def _pieces(path: Path, starts: Sequence[int]) -> list[bytes]:

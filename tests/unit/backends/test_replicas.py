@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 from reelm.backends.base import Answer, Failure, Maker, Request
 from reelm.backends.blocks import replicas
@@ -79,6 +80,19 @@ def test_they_answer_as_the_model_would_here(made):
     assert apart.choose(requests(*"abc"), choices) == here.choose(requests(*"abc"), choices)
     assert apart.identity() == here.identity() and apart.view == here.view
     assert apart.answer([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_are_shared_out_and_never_more_than_were_asked_for(monkeypatch, count):
+    had = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    try:
+        for asked, given in ((1, 1), (16, 8 // count)):
+            torch.set_num_threads(asked)
+            replicas._loaded(Maker(Fake, FakeConfig()), count)
+            assert torch.get_num_threads() == given
+    finally:
+        torch.set_num_threads(had)
 
 
 def test_what_a_process_does_not_survive_fails_alone(made, tmp_path):

@@ -59,6 +59,16 @@ def test_failures_say_what_and_where(work):
     assert wrong[4].startswith("<unpicklable>: failed: ")
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_do_not_spin(monkeypatch, ours, theirs):
+    """They would take the processor from the other workers; but the caller may want it."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if ours:
+        monkeypatch.setenv("OMP_WAIT_POLICY", ours)
+    with Guard(workers=1) as guard:
+        assert list(guard.map(os.getenv, ["OMP_WAIT_POLICY"])) == [("OMP_WAIT_POLICY", theirs)]
+
+
 def test_a_slow_item_does_not_change_the_order(work):
     with Guard(workers=2) as guard:
         assert [r for _, r in guard.map(work, ["slow", 1, 2, 3])] == ["slow", 2, 4, 6]

@@ -22,12 +22,17 @@ def decoded_by(monkeypatch, call):
     return sum(end - first for first, end in chain(*sent))
 
 
+def by_plan(path: Path, moments: int, longest: int | None):
+    with module.opened(path) as container:
+        return module.planned(container, moments, longest)[0]
+
+
 @pytest.mark.parametrize("moments", [1, 3, 6, 20, 60])
 @pytest.mark.parametrize("gop", [1, 5, 250])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_a_plan_finds_what_reading_everything_finds(clip, moments, gop, name):
     path = clip(name, count=26, fps=10, gop=gop)
-    found = module._planned(path, moments, 32)
+    found = by_plan(path, moments, 32)
     assert np.array_equal(found, module._sample(path, moments, 32, seeking=False).frames)
 
 
@@ -39,7 +44,7 @@ def test_a_plan_leaves_out_groups_that_nobody_asks_for(clip, monkeypatch):
 def test_pictures_that_none_refers_to_are_skipped(clip):
     with module.opened(clip(count=26, fps=10)) as container:
         stream = module.video_stream(container)
-        packets = planned._packets(container, stream)
+        packets, _ = planned._packets(container, stream, None)
         last = max(packet.pts for packet in packets)
         came = [frame.pts for frame in planned._frames(stream, [packets], {last})]
     assert came[-1] == last
@@ -48,7 +53,7 @@ def test_pictures_that_none_refers_to_are_skipped(clip):
 
 def test_runs_neither_touch_nor_overlap(clip):
     with module.opened(clip(count=12, gop=2, reorder=False)) as container:
-        packets = planned._packets(container, module.video_stream(container))
+        packets, _ = planned._packets(container, module.video_stream(container), None)
     times = [packet.pts for packet in packets]
     assert planned.needed(packets, [times[9], times[0], times[1]]) == [(0, 2), (8, 10)]
     assert planned.needed(packets, [times[2], times[1]]) == [(0, 3)]
@@ -59,7 +64,7 @@ def test_a_point_of_recovery_is_not_taken_for_a_whole_picture(tmp_path):
     path = tmp_path / "a.mkv"
     refreshed(path, 90)
     with module.opened(path) as container:
-        packets = planned._packets(container, module.video_stream(container))
+        packets, _ = planned._packets(container, module.video_stream(container), None)
     assert sum(packet.is_keyframe for packet in packets) > 3
     for moments in (5, 14, 19):
         whole = module._sample(path, moments, None, seeking=False).frames
@@ -88,7 +93,7 @@ def test_damage_is_left_to_the_careful_reader(clip):
     data[at : at + 400] = b"\xa5" * 400
     path.write_bytes(data)
     with pytest.raises(planned.Unplanned):
-        module._planned(path, 6, None)
+        by_plan(path, 6, None)
     assert np.array_equal(frames(path, 6), sample(path, 6).frames)
 
 
@@ -97,14 +102,14 @@ def test_long_videos_are_not_read_whole(clip, monkeypatch, limit, value):
     path = clip(count=26, fps=10)
     monkeypatch.setattr(planned, limit, value)
     with pytest.raises(planned.Unplanned):
-        module._planned(path, 6, None)
+        by_plan(path, 6, None)
     assert len(frames(path, 6)) == 6
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.webm", "libvpx")])
 def test_other_codecs_are_walked_through(clip, name, codec):
     with pytest.raises(planned.Unplanned):
-        module._planned(clip(name, codec=codec), 2, None)
+        by_plan(clip(name, codec=codec), 2, None)
 
 
 def test_real_files_look_the_same(videos_dev):

@@ -1,5 +1,6 @@
 """The store gives back what was decoded, at a fraction of its size, and never decodes twice."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reelm.errors import BadData, MediaError
 from reelm.files import sha256
+from reelm.media import store as module
 from reelm.media.frames import frames
 from reelm.media.guard import Guard
 from reelm.media.sound import sound
@@ -45,6 +48,48 @@ def test_gives_back_what_was_decoded(videos, tmp_path, guard):
     wrong = store.get(videos[2][1])
     assert isinstance(wrong, MediaError)
     assert wrong.reason == "cannot be decoded"
+
+
+def test_pictures_are_nearer_than_before(videos_dev, tmp_path, guard):
+    """Version 1 kept WebP of quality 85; a store must not give worse pictures than that."""
+    store = FrameStore(tmp_path / "store", moments=2)
+    good = [(p.name, e["sha256"], p) for p, e in videos_dev if e["kind"] == "ok"][:8]
+    store.fill(good, guard)
+    for name, sha, path in good:
+        seen, _ = store.get(sha)
+        for kept, true in zip(seen, frames(path, 2, 320), strict=True):
+            out = io.BytesIO()
+            Image.fromarray(true).save(out, format="WEBP", quality=85, method=2)
+            webp = np.asarray(Image.open(out).convert("RGB"))
+            assert off(kept, true) <= off(webp, true), name
+
+
+def off(one, other):
+    """Mean squared difference of two pictures."""
+    return ((one.astype(float) - other) ** 2).mean()
+
+
+def test_a_store_of_another_version_is_made_again(videos, tmp_path, guard, monkeypatch):
+    monkeypatch.setattr(module, "VERSION", 1)
+    old = FrameStore(tmp_path / "store")
+    old.fill(videos, guard)
+    before = {path: path.read_bytes() for path in old.folder.iterdir()}
+    monkeypatch.undo()
+    new = FrameStore(tmp_path / "store")
+    assert videos[0][1] not in new
+    assert new.fill(videos, guard).reused == 0
+    assert videos[0][1] in new
+    assert {path: path.read_bytes() for path in old.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("left", [0, 60, 200])
+def test_damaged_bytes_are_told(videos, tmp_path, guard, left):
+    store = FrameStore(tmp_path / "store")
+    store.fill(videos[:1], guard)
+    (data,) = store.folder.glob("*.bin")
+    data.write_bytes(data.read_bytes()[:left])
+    with pytest.raises(BadData, match=rf"{data.name}.*cannot be read back.*Delete"):
+        store.get(videos[0][1])
 
 
 def test_a_second_fill_does_nothing(videos, tmp_path):

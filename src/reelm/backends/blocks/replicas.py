@@ -153,9 +153,10 @@ class _Model:
 
 def _loaded(maker: Maker, count: int) -> _Model:
     backend = maker()
-    torch = sys.modules.get("torch")
-    if torch is not None:  # several replicas share the processor
-        cast(Any, torch).set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    torch = cast(Any, sys.modules.get("torch"))
+    if torch is not None:  # several replicas share the processor; OMP_NUM_THREADS may say less
+        share = max(1, (os.cpu_count() or 1) // count)
+        torch.set_num_threads(min(share, torch.get_num_threads()))
     return _Model(backend)
 
 
