@@ -5,15 +5,15 @@
     python benchmarks/paper_slim.py summary
 
 The world of world_study.py: 1,600 rendered videos as `pocket` saw them, 1,200 people, a log cut at
-day 22. The teacher counts, the student is that of slim_student.py. Each line of
-results/slim_world.jsonl is an arm and a seed (of people and of training); lines that are there are
-not made again. Weights are chosen on validation; the test is opened once per line.
+day 22. Teacher and student are those of slim_student.py; `counted` is what `tallies` says. Each
+line of results/slim_world.jsonl is an arm and a seed (of people and of training); lines that are
+there are not made again. Weights are chosen on validation; the test is opened once per line.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,9 +66,14 @@ class Told:
         return told(self.people, self.split)
 
     @cached_property
-    def taught(self) -> dict[str, str]:
-        """The teacher's rationales by user."""
+    def tallied(self) -> dict[str, str]:
+        """Rationales by user, by counting."""
         return counted(self.asked)
+
+    @cached_property
+    def taught(self) -> dict[str, str]:
+        """The teacher's."""
+        return answers(slim_student.speaker(slim_student.teacher(self.work), None), self.asked)
 
     @cached_property
     def learned(self) -> dict[str, str]:
@@ -91,8 +96,13 @@ class Told:
         return found
 
     @cached_property
+    def counted(self) -> list[Features]:
+        """Counted rationales, a table for each step."""
+        return self.steps(self.tallied, self.asked)
+
+    @cached_property
     def teacher(self) -> list[Features]:
-        """The teacher's rationales, a table for each step."""
+        """The teacher's rationales."""
         return self.steps(self.taught, self.asked)
 
     @cached_property
@@ -118,41 +128,39 @@ class Told:
 def arms(world: Told) -> dict[str, Any]:
     """Users' tables, made when they are asked for, and settings by arm."""
 
-    def dealt() -> list[Features]:
-        order = np.random.default_rng(7).permutation(len(world.teacher[0].ids))
-        return [replace(one, vectors=one.vectors[order]) for one in world.teacher]
+    def dealt(tables: list[Features]) -> list[Features]:
+        order = np.random.default_rng(7).permutation(len(tables[0].ids))
+        return [replace(one, vectors=one.vectors[order]) for one in tables]
 
     def untold() -> list[Features]:
-        return [replace(one, vectors=np.zeros_like(one.vectors)) for one in world.teacher]
+        return [replace(one, vectors=np.zeros_like(one.vectors)) for one in world.counted]
 
     def whole() -> list[Features]:
         asked = told(world.people, world.split, 1.0)
         return world.steps(counted(asked), asked)
 
-    def teacher() -> list[Features]:
-        return world.teacher
-
-    def student() -> list[Features]:
-        return world.student
-
-    def raw() -> list[Features]:
-        return world.raw
+    def by(name: str) -> Callable[[], list[Features]]:
+        return lambda: getattr(world, name)
 
     cold = {"items": "content"}
     return {
         "backbone": (list, {"items": "id"}),
         "backbone+ (item text)": (list, {}),
         "backbone+, later halves alone": (untold, {}),
-        "raw history as text": (raw, {}),
-        "teacher": (teacher, {}),
-        "student": (student, {}),
-        "rationales of others (placebo)": (dealt, {}),
+        "raw history as text": (by("raw"), {}),
+        "counted": (by("counted"), {}),
+        "counted, of others (placebo)": (lambda: dealt(world.counted), {}),
+        "teacher": (by("teacher"), {}),
+        "teacher, of others (placebo)": (lambda: dealt(world.teacher), {}),
+        "student": (by("student"), {}),
+        "student, of others (placebo)": (lambda: dealt(world.student), {}),
         "no cut (leak)": (whole, {"after": False}),
         "no ids: item text": (list, cold),
         "no ids: item text, later halves alone": (untold, cold),
-        "no ids: raw history as text": (raw, cold),
-        "no ids: teacher": (teacher, cold),
-        "no ids: student": (student, cold),
+        "no ids: raw history as text": (by("raw"), cold),
+        "no ids: counted": (by("counted"), cold),
+        "no ids: teacher": (by("teacher"), cold),
+        "no ids: student": (by("student"), cold),
     }
 
 

@@ -1,17 +1,21 @@
-"""A language model of some two hundred thousand weights that learns to reason as its teacher does.
+"""Two small language models: a teacher that infers what people like, and a student it teaches.
 
-The teacher counts (`--backend tallies`): a teacher that is a language model too would have to be
-trained here first, for which there was no time. The student is made in two steps. It first learns
-the language from a population of its own: dossiers, each followed by a rationale whose values and
-lines are drawn from its notes at random, so that it can read notes and write rationales and knows
-nothing of what the teacher goes by. Then `reelm.tune.lora`
-lays adapters over it that learn the teacher's rationales of a share of the users of one more
-population, in the form that `reelm lessons` writes. Populations that are measured are never among
-these.
+The teacher (some two million weights) learns from nothing on populations of its own: it reads a
+dossier, what `pocket` saw of the first half of somebody's history, and writes what that person in
+truth likes (`inferred`), which the world knows. So it learns to infer, where `--backend tallies`
+counts.
+
+The student (less than a tenth of that) is made in two steps. It first learns the language from one
+more population: dossiers, each followed by a rationale whose values and lines are drawn from its
+notes at random, so that it can read notes and write rationales and knows nothing of what the
+teacher goes by. Then `reelm.tune.lora` lays adapters over it that learn the teacher's rationales of
+a share of the users of another population, in the form that `reelm lessons` writes. Populations
+that are measured are never among these.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +30,39 @@ from reelm.backends.base import Answer
 from reelm.backends.transformers import Transformers, TransformersConfig
 from reelm.data.split import Split
 from reelm.dossiers import Dossier
-from reelm.prompts.rationale import IDEAL, Rationale
-from reelm.tallies import FORMS, STEP_VALUES, Tallies, read
+from reelm.prompts.rationale import DESCRIPTION, IDEAL, Rationale
+from reelm.tallies import FORMS, SILENT, STEP_VALUES, Tallies, Value, line, read
 from reelm.tallies import WATCHED as SEEN
 from reelm.tune import lora
 from reelm.tune.adapters import LoraConfig
+from reelm.world.tables import true_utility
 from reelm.world.vocabulary import ATTRIBUTES
 
 WATCHED = 8  # videos that a dossier shows
 CUT = 0.5
 LANGUAGE, LESSONS = 60, 62  # populations
+SCHOOL = tuple(range(70, 78))  # populations whose true tastes the teacher learns from
 SHARE = 0.5  # of the users of LESSONS
-EPOCHS = 4  # of the first step
-BATCH, RATE = 8, 3e-3
+BATCH = 8
 TUNED = LoraConfig(
     rank=16, alpha=32, epochs=10, batch_size=8, learning_rate=4e-3, patience=2, device="cpu",
     held_out=0.15,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a model, and how it learns to write from nothing."""
+
+    width: int
+    layers: int
+    epochs: int
+    rate: float
+
+
+STUDENT, TEACHER = Size(64, 3, 12, 3e-3), Size(224, 4, 3, 1.5e-3)
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+IGNORED = -100
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -65,28 +84,65 @@ def counted(asked: Sequence[Dossier]) -> dict[str, str]:
     }
 
 
+def teacher(work: Path) -> Path:
+    """Folder of the teacher's checkpoint, made if it is not there."""
+    folder = work / "teacher"
+    if not (folder / "config.json").is_file():
+        pairs = []
+        for seed in SCHOOL:
+            people = population(work, seed)
+            asked = told(people, people.split())
+            true = inferred(people, asked)
+            pairs += [(one, true[one.user]) for one in asked]
+        _taught(folder, TEACHER, _words(work), pairs)
+    return folder
+
+
+def inferred(people: Population, asked: Sequence[Dossier]) -> dict[str, str]:
+    """What people in truth like, as rationales by user: the values they lean to most, and what
+    `pocket` saw in the videos they would like best of all."""
+    with np.load(people.truth / "tastes.npz") as stored:
+        users, columns = stored["users"].tolist(), stored["columns"].tolist()
+        taste = dict(zip(users, stored["taste"], strict=True))
+    values = [tuple(column.lower().split("=", 1)) for column in columns]
+    videos = list(people.pocket)
+    worth = true_utility(people.truth, [one.user for one in asked], videos)
+    out = {}
+    for one, liking in zip(asked, worth, strict=True):
+        leaning = taste[one.user]
+        liked = [values[n] for n in np.argsort(-leaning, kind="stable") if leaning[n] > 0]
+        liked = [(field, value) for field, value in liked if value not in SILENT]
+        best = [read(line(people.pocket[videos[n]])) for n in np.argsort(-liking)[:IDEAL]]
+        out[one.user] = _rationale(liked, best)
+    return out
+
+
 def student(work: Path) -> tuple[Path, Path]:
     """Folders of the checkpoint and of its tuning, made if they are not there."""
     folder = work / "student"
     if not (folder / "base" / "config.json").is_file():
-        _base(work, folder / "base")
-    people = population(work, LESSONS)
-    asked = told(people, people.split())
-    said = counted(asked)
-    lines = [_lesson(one, said[one.user]) for one in asked if dossiers.drawn(one.user, SHARE)]
+        people, rng = population(work, LANGUAGE), np.random.default_rng(0)
+        asked = told(people, people.split())
+        pairs = [(one, drawn(one, rng)) for one in asked for _ in (1, 2)]
+        _taught(folder / "base", STUDENT, _words(work), pairs)
     path = folder / "lessons.jsonl"
-    files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    if not path.is_file():
+        people = population(work, LESSONS)
+        asked = [one for one in told(people, people.split()) if dossiers.drawn(one.user, SHARE)]
+        said = answers(speaker(teacher(work), None), asked)
+        lines = [_lesson(one, said[one.user]) for one in asked if one.user in said]
+        files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     return folder / "base", lora.tune(path, str(folder / "base"), TUNED, folder)
 
 
 def speaker(base: Path, tuned: Path | None) -> Transformers:
-    """The student at work; without `tuned` as it was before."""
+    """A model at work; a student without `tuned` is as it was before."""
     adapter = str(tuned / "adapter") if tuned else None
     return Transformers(TransformersConfig(model=str(base), adapter=adapter, device="cpu"))
 
 
 def answers(model: Transformers, asked: Sequence[Dossier]) -> dict[str, str]:
-    """The student's rationales, as JSON by user; who got none is missing."""
+    """Its rationales, as JSON by user; who got none is missing."""
     said = model.answer([one.request for one in asked])
     return {
         one.user: answer.text
@@ -101,49 +157,29 @@ def _lesson(one: Dossier, said: str) -> dict:
     return {"messages": turns, "user_id": one.user}
 
 
-def _base(work: Path, folder: Path) -> None:
-    """Learn the language and write a checkpoint."""
-    people, rng = population(work, LANGUAGE), np.random.default_rng(0)
-    texts = [_chat(one, drawn(one, rng)) for one in told(people, people.split()) for _ in (1, 2)]
-    words = _words(texts)
-    words.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024,
-        tie_word_embeddings=True, pad_token_id=words.pad_token_id,
-        eos_token_id=words.eos_token_id, bos_token_id=None,
-    )  # fmt: skip
-    model = Qwen2ForCausalLM(config)
-    rows = [words(text, add_special_tokens=False)["input_ids"] for text in texts]
-    tokens = np.mean([len(row) for row in rows])
-    print(f"student: {model.num_parameters()} weights, {tokens:.0f} tokens a text", flush=True)
-    _learn(model, rows, words.pad_token_id)
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-
-
 def drawn(one: Dossier, rng: np.random.Generator) -> str:
     """A rationale of values and lines of a dossier that nobody chose, as JSON."""
     lines = [read(line.removeprefix(SEEN)) for line in one.request.parts[0].splitlines()
              if line.startswith(SEEN)]  # fmt: skip
     values = list(dict.fromkeys(value for line in lines for value in line))
     values = [values[n] for n in rng.permutation(len(values))]
+    return _rationale(values, [lines[n] for n in rng.integers(len(lines), size=IDEAL)])
+
+
+def _rationale(values: Sequence[Value], ideal: Sequence[Sequence[Value]]) -> str:
+    """Values in two halves, and lines, as JSON."""
     taste = [f"{field} {value}" for field, value in values if field not in FORMS]
     forms = [f"{field} {value}" for field, value in values if field in FORMS]
-    chosen = [lines[n] for n in rng.integers(len(lines), size=IDEAL)]
-    ideal = [", ".join(value for _, value in line) for line in chosen]
+    lines = [", ".join(value for _, value in one)[:DESCRIPTION] for one in ideal]
     steps = {"taste": ", ".join(taste[:STEP_VALUES]), "forms": ", ".join(forms[:STEP_VALUES])}
-    return json.dumps(steps | {"next": ideal}, separators=(",", ":"))
+    return json.dumps(steps | {"next": lines}, separators=(",", ":"))
 
 
-def _chat(one: Dossier, said: str) -> str:
-    (text,) = one.request.parts
-    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n"
-
-
-def _words(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+def _words(work: Path) -> PreTrainedTokenizerFast:
     """Byte-level BPE beside which the question and each value of a note are one token."""
+    people, rng = population(work, LANGUAGE), np.random.default_rng(0)
+    asked = told(people, people.split())
+    texts = ["".join(_chat(one, drawn(one, rng))) for one in asked]
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -157,28 +193,71 @@ def _words(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     known = dict.fromkeys(form.format(*pair) for form in forms for pair in pairs)
     whole = [Rationale.ask(), '{"taste":', '","forms":', '","next":[', '",', '"]}', *known]
     raw.add_tokens([AddedToken(text, normalized=False) for text in whole])
-    return PreTrainedTokenizerFast(
+    words = PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<|pad|>", eos_token="<|im_end|>", padding_side="left"
     )
+    words.chat_template = TEMPLATE
+    return words
 
 
-def _learn(model: Qwen2ForCausalLM, rows: Sequence[Sequence[int]], pad: int) -> None:
+def _chat(one: Dossier, said: str) -> tuple[str, str]:
+    """What is read, and what is to be written."""
+    (text,) = one.request.parts
+    asked = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    return asked, f"{said}<|im_end|>\n"
+
+
+def _taught(
+    folder: Path, size: Size, words: PreTrainedTokenizerFast, pairs: Sequence[tuple[Dossier, str]]
+) -> None:
+    """A model that learned from nothing to write what stands beside each dossier."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(words), hidden_size=size.width, intermediate_size=2 * size.width,
+        num_hidden_layers=size.layers, num_attention_heads=4, num_key_value_heads=4,
+        max_position_embeddings=1024, tie_word_embeddings=True, pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id, bos_token_id=None,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    rows = [
+        [words(text, add_special_tokens=False)["input_ids"] for text in _chat(one, said)]
+        for one, said in pairs
+    ]
+    tokens = np.mean([len(asked) + len(said) for asked, said in rows])
+    told = f"{folder}: {model.num_parameters()} weights, {len(rows)} texts of {tokens:.0f} tokens"
+    print(told, flush=True)
+    _learn(model, rows, words.pad_token_id, size)
+    words.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _learn(
+    model: Qwen2ForCausalLM, rows: Sequence[Sequence[Sequence[int]]], pad: int, size: Size
+) -> None:
+    """Only what is written counts, not what is read."""
     rng = np.random.default_rng(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    steps = EPOCHS * (len(rows) // BATCH)
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
-    for epoch in range(EPOCHS):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=size.rate, weight_decay=0.01)
+    steps = size.epochs * (len(rows) // BATCH)
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, size.rate, steps)
+    for epoch in range(size.epochs):
         lost, order = [], rng.permutation(len(rows))
         for at in range(0, len(rows) - BATCH + 1, BATCH):
             some = [rows[n] for n in order[at : at + BATCH]]
-            longest = max(map(len, some))
-            ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in some])
-            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-            loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=pad)
+            longest = max(len(asked) + len(said) for asked, said in some)
+            ids = torch.full((BATCH, longest), pad)
+            wanted = torch.full((BATCH, longest), IGNORED)
+            for row, (asked, said) in enumerate(some):
+                ids[row, : len(asked) + len(said)] = torch.tensor([*asked, *said])
+                wanted[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+            loss = F.cross_entropy(
+                logits.float().flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
+            )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             falling.step()
             optimizer.zero_grad()
             lost.append(float(loss.detach()))
-        print(f"language, epoch {epoch + 1}: {np.mean(lost):.3f} nats a token", flush=True)
+        print(f"epoch {epoch + 1}: {np.mean(lost):.3f} nats a token written", flush=True)
