@@ -6,7 +6,7 @@ Nobody writes while a transaction goes on; while the disk syncs, others may.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -33,31 +33,52 @@ class _Job(Generic[T]):
 
 
 class Syncs:
-    """Waits for the disk: one thread syncs, each time for all who asked before it began."""
+    """Waits for the disk: one thread syncs, each time for all who asked before it began.
+
+    A thread of our own: an executor takes nothing any more once the main thread has ended, and
+    others may still write then.
+    """
 
     def __init__(self, sync: Callable[[], None]) -> None:
-        self._sync, self._hand = sync, ThreadPoolExecutor(1, "store sync")
-        self._lock = threading.Lock()
+        self._sync, self._door, self._ended = sync, threading.Condition(), False
         self._next: Future[None] | None = None  # has not begun
+        self._thread = threading.Thread(target=self._work, name="store sync", daemon=True)
 
     def ask(self) -> Future[None]:
-        """Done, or failed with what was raised, when a sync that begins from now on has ended.
-
-        Others may wait for the same one: do not cancel it.
-        """
-        with self._lock:
+        """Done, or failed with what was raised, when a sync that begins from now on has ended."""
+        with self._door:
+            if self._ended:
+                raise RuntimeError("closed: nobody syncs any more")
             if self._next is None:
-                self._next = self._hand.submit(self._begin)
+                self._next = Future()
+                self._next.set_running_or_notify_cancel()  # others wait for it: nobody cancels it
+                self._door.notify()
+            if self._thread.ident is None:
+                self._thread.start()
             return self._next
 
     def close(self) -> None:
         """Let the thread go, once all who asked have their answer; none can ask afterwards."""
-        self._hand.shutdown()
+        with self._door:
+            self._ended = True
+            self._door.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def _begin(self) -> None:
-        with self._lock:
-            self._next = None
-        self._sync()
+    def _work(self) -> None:
+        while True:
+            with self._door:
+                while self._next is None and not self._ended:
+                    self._door.wait()
+                now, self._next = self._next, None
+            if now is None:
+                return
+            try:
+                self._sync()
+            except Exception as error:  # noqa: BLE001 - told to all who asked
+                now.set_exception(error)
+            else:
+                now.set_result(None)
 
 
 class Commits:

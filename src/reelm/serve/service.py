@@ -156,7 +156,7 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
         given = [event.stored() for event in batch.events]
         if store.quick:
             new = store.add_events(given, synced=False)
-            await asyncio.shield(asyncio.wrap_future(store.sync()))  # others wait for it too
+            await asyncio.wrap_future(store.sync())
         else:
             new = await run_in_threadpool(store.add_events, given)
         counters.events(event.type for event in batch.events)

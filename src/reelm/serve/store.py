@@ -210,7 +210,7 @@ class Store:
         return self._commits.do(write, synced)
 
     def sync(self) -> Future[None]:
-        """Done when all that was stored before is on the disk; not to be cancelled."""
+        """Done when all that was stored before is on the disk."""
         return self._commits.sync()
 
     def events(self, user_id: str) -> list[StoredEvent]:
