@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxtyping import Float
 from llmrec_worlds import Population, population
 from slim_student import answers, counted, told
 
+from reelm.backends.transformers import Transformers
 from reelm.data.split import Split
 from reelm.data.tables import Features
 from reelm.dossiers import Dossier
@@ -42,6 +44,7 @@ TABLE = "slim_world"
 STEPS = ("taste", "forms", "next")
 SCHEDULE = TrainConfig(epochs=12, patience=4, learning_rate=3e-3, measure="warm/ndcg@10")
 POOLS = ("warm", "cold", "mixed")
+CONTROLS = ("backbone+ (item text)", "backbone+, later halves alone")
 HELD_OUT, FIDELITY = 500, 50  # users, and the population they are of
 
 
@@ -73,7 +76,7 @@ class Told:
     @cached_property
     def taught(self) -> dict[str, str]:
         """The teacher's."""
-        return answers(slim_student.speaker(slim_student.teacher(self.work), None), self.asked)
+        return answers(_teacher(self.work), self.asked)
 
     @cached_property
     def learned(self) -> dict[str, str]:
@@ -191,32 +194,97 @@ def row(world: Told, name: str, arm: tuple[Any, dict[str, Any]], seed: int) -> d
 
 
 def fidelity(work: Path) -> dict[str, Any]:
-    """How far the student says of held-out users what the teacher says."""
+    """How far the student says of held-out users what the teacher says, beside what says so
+    untaught: the student before its lessons, and counting."""
     base, tuned = slim_student.student(work)
     world = Told(population(work, FIDELITY), work, Hashing())
     some = world.asked[:HELD_OUT]
-    said = answers(slim_student.speaker(base, tuned), some)
-    users = list(said)
-    texts = [[Rationale.as_text(json.loads(by[u])) for u in users] for by in (said, world.taught)]
-    student, teacher = (world.vectors(side) for side in texts)
-    own = (student * teacher).sum(1)
-    other = (student * np.roll(teacher, 1, 0)).sum(1)
-    rows = [json.loads(x) for x in (tuned / "metrics.jsonl").read_text().splitlines()]
-    measured = [one["held_out"] for one in rows]
-    equal = [[json.loads(said[u])[s] == json.loads(world.taught[u])[s] for u in users]
-             for s in STEPS]  # fmt: skip
+    before, after = slim_student.speaker(base, None), slim_student.speaker(base, tuned)
+    said = {"student": answers(after, some), "untuned": answers(before, some)}
+    said |= {"counted": counted(some), "teacher": answers(_teacher(work), some)}
+    users = [one.user for one in some if all(one.user in by for by in said.values())]
+    texts = {who: [Rationale.as_text(json.loads(by[u])) for u in users] for who, by in said.items()}
+    vectors = {who: world.vectors(its) for who, its in texts.items()}
+    teacher = vectors.pop("teacher")
+    near = {who: ((its * teacher).sum(1), (its * np.roll(teacher, 1, 0)).sum(1))
+            for who, its in vectors.items()}  # fmt: skip
+    margin = {who: own - other for who, (own, other) in near.items()}
+    lost = {who: slim_student.lost(model, some, said["teacher"])
+            for who, model in (("untuned", before), ("tuned", after))}  # fmt: skip
     return {
         "users": len(some),
         "answered": len(users),
-        "margin": float((own - other).mean()),
-        "margin_half": study.interval((own - other).tolist())[1],
-        "cosine_own": float(own.mean()),
-        "cosine_other": float(other.mean()),
-        "nll_untuned": measured[0],
-        "nll_tuned": min(measured),
-        "nll_ratio": min(measured) / measured[0],
-        "word_for_word": {s: float(np.mean(e)) for s, e in zip(STEPS, equal, strict=True)},
+        "cosine": {who: [float(side.mean()) for side in sides] for who, sides in near.items()},
+        "margin": {who: study.interval(one.tolist()) for who, one in margin.items()},
+        "margin_taught": study.interval((margin["student"] - margin["untuned"]).tolist()),
+        "nll": lost,
+        "nll_ratio": lost["tuned"] / lost["untuned"],
+        "values": values(world, some, said),
     }
+
+
+def _teacher(work: Path) -> Transformers:
+    return slim_student.speaker(slim_student.teacher(work), None)
+
+
+def values(
+    world: Told, asked: Sequence[Dossier], said: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """Are the values that are named liked in truth? By writer: how many different ones a rationale
+    names, which share of these its person leans to, and how far that is above counting that is cut
+    to as many; who names less names what is surer, and what is said twice counts once. What is no
+    value of the world is liked by nobody. And which share of what each likes most is named."""
+    leaning = slim_student.leanings(world.people)
+    true = slim_student.inferred(world.people, asked)
+    found = {}
+    for who, by in said.items():
+        own, more, number, most = [], [], [], []
+        for one in asked:
+            its = [slim_student.named(by[one.user], step) for step in STEPS[:2]]
+            tallied = [slim_student.named(said["counted"][one.user], step) for step in STEPS[:2]]
+            like = [few[: len(some)] for few, some in zip(tallied, its, strict=True)]
+            liked, fair = (
+                float(
+                    np.mean(
+                        [leaning[one.user].get(value, 0) > 0 for side in sides for value in side]
+                    )
+                )
+                for sides in (its, like)
+            )
+            best = {
+                value for step in STEPS[:2] for value in slim_student.named(true[one.user], step)
+            }
+            most.append(len(best.intersection(chain(*its))) / len(best))
+            number.append(sum(map(len, its)))
+            own.append(liked)
+            more.append(liked - fair)
+        found[who] = {"different": float(np.mean(number)), "liked": study.interval(own),
+                      "of_most_liked": study.interval(most),
+                      "over_counting_as_many": study.interval(more)}  # fmt: skip
+    chance = [liking > 0 for one in asked for liking in leaning[one.user].values()]
+    return found | {"chance": float(np.mean(chance))}
+
+
+def retention(metric: str) -> str:
+    """The share of the teacher's mean gain that the student keeps, and 95 % of it over all draws of
+    populations with replacement."""
+    by = {(one["arm"], one["seed"]): one["test"][metric] for one in study.rows(TABLE)}
+    seeds = sorted({seed for arm, seed in by if arm == "student"})
+    draws = np.array(list(product(range(len(seeds)), repeat=len(seeds))))
+    lines = []
+    for base in CONTROLS:
+        kept, whole = (
+            np.array([by[arm, seed] - by[base, seed] for seed in seeds])
+            for arm in ("student", "teacher")
+        )
+        below, above = np.percentile(kept[draws].mean(1) / whole[draws].mean(1), [2.5, 97.5])
+        none = float((whole[draws].mean(1) <= 0).mean())
+        lines.append(
+            f"{metric}, over {base}: student {kept.mean():+.4f}, teacher {whole.mean():+.4f}, "
+            f"ratio {kept.mean() / whole.mean():.2f} [{below:.2f}, {above:.2f}]; in {none:.2f} of "
+            "the draws the teacher gains nothing, and a ratio says nothing"
+        )
+    return "\n".join(lines)
 
 
 def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
@@ -253,6 +321,7 @@ def main() -> None:
         for metric in ("warm/ndcg@10", "mixed/ndcg@10", "cold/recall@10",
                        "cold/sampled100_recall@10"):  # fmt: skip
             print(show(TABLE, ("backbone+ (item text)", "raw history as text"), metric))
+        print(retention("warm/ndcg@10"))
 
 
 if __name__ == "__main__":

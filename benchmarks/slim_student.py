@@ -14,7 +14,7 @@ that are measured are never among these.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def told(people: Population, split: Split, cut: float = CUT) -> list[Dossier]:
 
 
 def counted(asked: Sequence[Dossier]) -> dict[str, str]:
-    """The teacher's rationales, as JSON by user."""
+    """What counting says, as JSON by user."""
     said = Tallies().answer([one.request for one in asked])
     return {
         one.user: answer.text
@@ -101,20 +101,33 @@ def teacher(work: Path) -> Path:
 def inferred(people: Population, asked: Sequence[Dossier]) -> dict[str, str]:
     """What people in truth like, as rationales by user: the values they lean to most, and what
     `pocket` saw in the videos they would like best of all."""
-    with np.load(people.truth / "tastes.npz") as stored:
-        users, columns = stored["users"].tolist(), stored["columns"].tolist()
-        taste = dict(zip(users, stored["taste"], strict=True))
-    values = [tuple(column.lower().split("=", 1)) for column in columns]
+    taste = leanings(people)
     videos = list(people.pocket)
     worth = true_utility(people.truth, [one.user for one in asked], videos)
     out = {}
     for one, liking in zip(asked, worth, strict=True):
         leaning = taste[one.user]
-        liked = [values[n] for n in np.argsort(-leaning, kind="stable") if leaning[n] > 0]
-        liked = [(field, value) for field, value in liked if value not in SILENT]
+        liked = [value for value in sorted(leaning, key=leaning.__getitem__, reverse=True)
+                 if leaning[value] > 0]  # fmt: skip
         best = [read(line(people.pocket[videos[n]])) for n in np.argsort(-liking)[:IDEAL]]
         out[one.user] = _rationale(liked, best)
     return out
+
+
+def leanings(people: Population) -> dict[str, dict[Value, float]]:
+    """How far each person in truth leans to each value that says something."""
+    with np.load(people.truth / "tastes.npz") as stored:
+        users, columns = stored["users"].tolist(), stored["columns"].tolist()
+        taste = stored["taste"]
+    values = [tuple(column.lower().split("=", 1)) for column in columns]
+    kept = [n for n, (_, value) in enumerate(values) if value not in SILENT]
+    return {user: {values[n]: row[n] for n in kept} for user, row in zip(users, taste, strict=True)}
+
+
+def named(said: str, step: str) -> list[Value]:
+    """The different values of a step of a rationale, as they come."""
+    parts = dict.fromkeys(part for part in json.loads(said)[step].split(", ") if part)
+    return [(field, value) for field, _, value in (part.partition(" ") for part in parts)]
 
 
 def student(work: Path) -> tuple[Path, Path]:
@@ -149,6 +162,23 @@ def answers(model: Transformers, asked: Sequence[Dossier]) -> dict[str, str]:
         for one, answer in zip(asked, said, strict=True)
         if isinstance(answer, Answer)
     }
+
+
+@torch.no_grad()
+def lost(model: Transformers, asked: Sequence[Dossier], said: Mapping[str, str]) -> float:
+    """Nats a token that these rationales cost a model, up to the end of what is said, as `tune`
+    counts them."""
+    words, found = model.inputs.tokenizer, []
+    for one in asked:
+        if one.user in said:
+            told, wanted = (
+                words(text.rstrip("\n") if n else text, add_special_tokens=False)["input_ids"]
+                for n, text in enumerate(_chat(one, said[one.user]))
+            )
+            logits = model.model(input_ids=torch.tensor([told + wanted])).logits[0]
+            logits = logits[len(told) - 1 : -1].float()
+            found.append(F.cross_entropy(logits, torch.tensor(wanted), reduction="none"))
+    return float(torch.cat(found).mean())
 
 
 def _lesson(one: Dossier, said: str) -> dict:
