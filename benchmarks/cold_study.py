@@ -10,7 +10,6 @@ and draws docs/images/cold.svg.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import study
 import torch
 from world_study import EPOCHS, HERE, PEOPLE, SEED, VIDEOS, Truth, cut, interval
 
@@ -36,7 +36,7 @@ from reelm.train import TrainConfig, fit
 from reelm.world import WorldConfig, render
 from reelm.world.tables import true_utility
 
-ROWS = HERE / "results" / "cold_study.jsonl"
+TABLE = "cold_study"
 PLOT = HERE.parent / "docs" / "images" / "cold.svg"
 AGES = 16
 BONUS = -0.05  # beside taste and ages, chosen on populations 50 to 52
@@ -173,17 +173,13 @@ def one_seed(seed: int, split: Split, truth: Path, done: set) -> None:
 
 
 def append(seed: int, arm: str, figures: dict[str, float]) -> None:
-    line = json.dumps({"seed": seed, "arm": arm} | {k: round(v, 6) for k, v in figures.items()})
-    with ROWS.open("a") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
+    study.keep(TABLE, {"seed": seed, "arm": arm} | {k: round(v, 6) for k, v in figures.items()})
 
 
 def rows(seeds: Sequence[int] | None = None) -> dict[str, dict[int, dict[str, float]]]:
     """arm -> seed -> figures, of all populations or of these."""
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for line in ROWS.read_text().splitlines() if ROWS.exists() else ():
-        row = json.loads(line)
+    for row in study.rows(TABLE):
         if seeds is None or row["seed"] in seeds:
             found.setdefault(row["arm"], {})[row["seed"]] = row
     return found

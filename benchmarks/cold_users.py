@@ -22,11 +22,10 @@ again. In the end it prints mean differences with 95 % intervals over worlds. Li
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl
+import study
 
 from reelm import models
 from reelm.data.dataset import Dataset
@@ -40,7 +39,7 @@ from reelm.world.people import SPLIT_DAY, simulate
 from reelm.world.tables import DAY_S, EPOCH_S, events_table, video_id, videos_table
 from reelm.world.titles import make_uploads
 
-ROWS = Path(__file__).parent / "results" / "cold_users.jsonl"
+TABLE = "cold_users"
 VIDEOS, PEOPLE, SWIPES, K = 400, 400, 3, 10
 MODEL = "item_knn"
 ARMS = {
@@ -118,15 +117,10 @@ def measured(seed, cut):
     return {"model": MODEL, "cut": cut, "seed": seed, "people": len(rows)} | means
 
 
-def lines():
-    """All lines that are there."""
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def told(cut, seeds):
     """Mean differences from popularity, before and now."""
     for engine in ("before", None):
-        rows = [r for r in lines() if r["cut"] == cut and r["seed"] in seeds]
+        rows = [r for r in study.rows(TABLE) if r["cut"] == cut and r["seed"] in seeds]
         rows = [r for r in rows if r.get("engine_of") == engine]
         for name in rows[0] if len(rows) > 1 else ():
             if not isinstance(rows[0][name], float) or name.startswith("popularity"):
@@ -147,10 +141,9 @@ def main():
     given = ask.parse_args()
     for cut in given.cuts:
         for seed in given.seeds:
-            done = {(r["cut"], r["seed"]) for r in lines() if "engine_of" not in r}
+            done = {(r["cut"], r["seed"]) for r in study.rows(TABLE) if "engine_of" not in r}
             if (cut, seed) not in done:
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(measured(seed, cut)) + "\n")
+                study.keep(TABLE, measured(seed, cut))
         told(cut, given.seeds)
 
 

@@ -17,7 +17,6 @@ tried for takes the softmax at GRID's second rate.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -234,9 +233,7 @@ def run(
         for name, arm in chosen(table.removeprefix("content_"), found).items():
             if name not in done and (not only or name in only):
                 row = {"arm": name, "seed": seed} | one(split, arm, seed)
-                with (study.RESULTS / f"{table}.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
+                study.keep(table, row)
 
 
 def one(split: Split, arm: Arm, seed: int) -> dict[str, Any]:
@@ -341,8 +338,8 @@ def said(values: Sequence[float], sign: str = "") -> str:
 
 def tries(data: str, cut: Callable[[int], tuple[Split, dict[str, Arm]]]) -> None:
     """Every setting of the grid that has no line yet, on validation; the test stays shut."""
-    path, seed = study.RESULTS / "content_tries.jsonl", TRIED[data]
-    done = [(r["data"], r["model"], r["rate"], r["settings"]) for r in study.rows(path.stem)]
+    table, seed = "content_tries", TRIED[data]
+    done = [(r["data"], r["model"], r["rate"], r["settings"]) for r in study.rows(table)]
     split, found = cut(seed)
     for model in LEARNED:
         arm = found.get(model) or found[f"{model}, oracle"]
@@ -356,9 +353,7 @@ def tries(data: str, cut: Callable[[int], tuple[Split, dict[str, Arm]]]) -> None
             row |= {pool: round(told[f"{pool}/recall@{K}"], 4) for pool in told.pools}
             row |= {f"{p} in mixed": round(v, 4) for p, v in parted(told, K).items()}
             row |= {"cpu_s": spent, "code": CODE, "curve": [round(v, 4) for _, v in curve]}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            study.keep(table, row)
 
 
 def chosen(data: str, found: dict[str, Arm]) -> dict[str, Arm]:

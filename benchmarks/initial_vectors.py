@@ -21,7 +21,6 @@ NDCG@10 with all but the newest item of the history in random order.
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -237,9 +236,7 @@ def main() -> None:
                 "curve": [round(r[config.measure], 5) for r in rows],
                 **read_out(model, before, data, seed),
             }  # fmt: skip
-            with (study.RESULTS / f"{table}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
+            study.keep(table, row)
     print(study.show(table))
 
 

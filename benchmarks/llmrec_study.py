@@ -10,7 +10,6 @@ split, start and order of batches. Settings were chosen on validation of populat
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -250,7 +249,6 @@ def run(
     only: Sequence[str] | None = None,
 ) -> None:
     """Every arm and seed that the table lacks, seed by seed."""
-    path = study.RESULTS / f"{table}.jsonl"
     for seed in seeds:
         done = {row["arm"] for row in study.rows(table) if row["seed"] == seed}
         if only and not set(only) - done:
@@ -265,9 +263,7 @@ def run(
                     for p in report.pools for m in ("recall", "ndcg") for k in (10, K)}  # fmt: skip
             row = {"arm": name, "seed": seed, "test": test} | facts
             row |= {"settings": {k: v for k, v in settings.items() if k != "base_settings"}}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            study.keep(table, row)
 
 
 def show(table: str, over: Sequence[str], metric: str) -> str:

@@ -1,4 +1,4 @@
-"""KAR: what knowledge of a language model adds to a CTR model, beside what plain text adds.
+"""KAR and ONCE: what knowledge of a language model adds to a CTR model beside plain text.
 
     REELM_DATA=... python benchmarks/paper_kar.py ml1m|goodreads [--seeds N] [--only ARM ...]
 
@@ -9,7 +9,8 @@ goodreads: books with the descriptions that GPT-3.5 wrote from their titles (ONC
 CORE-core of it, each user's last book for the test and the one before for validation, and before
 every book one that was drawn by how often books are chosen, which counts as not liked. Interests
 in that release were written from whole histories, the test's book included: the arms that read
-them say `leaks`, and are there to show what such a leak is worth.
+them say `leaks`, and are there to show what such a leak is worth. `once` reads a book as one
+vector of a text: the language models at hand know no words of books, so none reads it by tokens.
 Weights are chosen by the AUC of validation; the test is opened once per arm and seed. Texts are
 encoded by all-MiniLM-L6-v2 once and kept under REELM_WORK.
 """
@@ -34,6 +35,7 @@ from reelm.formats.goodreads import Goodreads
 from reelm.models.dcn import DCNConfig
 from reelm.models.din import DINConfig
 from reelm.models.kar import KARConfig
+from reelm.models.once import ONCEConfig
 from reelm.models.pointwise import PointwiseConfig
 from reelm.train import TrainConfig
 
@@ -74,7 +76,16 @@ def arms(data: str) -> list[Arm]:
         for told, more in (films if data == "ml1m" else books).items():
             settings = KARConfig(backbone=name, **SIZE, **more)  # pyright: ignore[reportArgumentType]
             found.append(Arm(f"{name}, {told}", "kar", settings, schedule))
+    if data == "goodreads":
+        for told, table in {"encoder-only": "title", "knowledge": "said"}.items():
+            for name, features in ((told, table), (f"{told}, dealt", f"{table}, dealt")):
+                found.append(Arm(f"once, {name}", "once", read_as_one(features), schedule))
     return found
+
+
+def read_as_one(table: str) -> ONCEConfig:
+    """ONCE over one vector of each book."""
+    return ONCEConfig(states="", features=(table,), user_encoder="naml", max_length=20)
 
 
 def ml1m() -> Split:
@@ -89,26 +100,32 @@ def ml1m() -> Split:
 def goodreads(interests: bool = True) -> Split:
     """The core of ONCE's Goodreads with drawn negatives; titles, descriptions, interests."""
     source = study.folder() / "goodreads_llm"
+    log, features = books(source)
+    people = told(source, log) if interests else []
+    packed = pack([shown(log)], list(features[0].ids), DatasetConfig(exposures=True))
+    data = Dataset.of(packed, features)
+    data = data.with_profiles([*people, *map(dealt, people)])
+    return split(data, SplitConfig(name="given"))
+
+
+def books(source: Path) -> tuple[pl.DataFrame, list[Features]]:
+    """The core of the log, and titles and descriptions of its books, each also dealt out."""
     read = Goodreads().read(source, ReadOptions())
     log = core(
         read.events.select("user_id", "video_id", "order").cast(
             {"user_id": pl.String, "video_id": pl.String}
         )
     )
-    books = pl.read_parquet(source / "books.parquet").with_columns(
+    told = pl.read_parquet(source / "books.parquet").with_columns(
         video_id=pl.col("bid").cast(pl.String)
     )
-    books = books.join(log, on="video_id", how="semi")
-    ids = books["video_id"].to_list()
+    told = told.join(log, on="video_id", how="semi")
+    ids = told["video_id"].to_list()
     features = [
-        encoded("title", ids, books["title"].to_list()),
-        encoded("said", ids, books["llm_description"].to_list()),
+        encoded("title", ids, told["title"].to_list()),
+        encoded("said", ids, told["llm_description"].to_list()),
     ]
-    people = told(source, log) if interests else []
-    packed = pack([shown(log)], ids, DatasetConfig(exposures=True))
-    data = Dataset.of(packed, [*features, *map(dealt, features)])
-    data = data.with_profiles([*people, *map(dealt, people)])
-    return split(data, SplitConfig(name="given"))
+    return log, [*features, *map(dealt, features)]
 
 
 def told(source: Path, log: pl.DataFrame) -> list[Features]:

@@ -310,7 +310,7 @@ def tested(model: Any, cut: Split, world: World) -> dict[str, float]:
 
 def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
     """Every arm and seed that the table lacks, arm by arm."""
-    path, worlds = study.RESULTS / f"{TABLE}.jsonl", {}
+    worlds: dict[int, World] = {}
     uploads, texts = make_uploads(RENDERED, SEED), Texts.of(work)
     done = {(one["arm"], one["seed"]) for one in study.rows(TABLE)}
     for name in arms():
@@ -320,10 +320,7 @@ def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
             if seed not in worlds:
                 log, _ = simulate(uploads, WATCHING, 100 + seed)
                 worlds[seed] = World(seed, events_table(log, seed), texts)
-            line = json.dumps(row(worlds[seed], name))
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-            print(line, flush=True)
+            study.keep(TABLE, row(worlds[seed], name))
 
 
 def steps() -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import cold_study
 import numpy as np
+import study
 import torch
-from world_study import EPOCHS, HERE, cut
+from world_study import EPOCHS, cut
 
 from reelm import dossiers, files, rerank, runs
 from reelm.data.tables import read_catalog
@@ -29,7 +30,7 @@ from reelm.rerank import RerankConfig
 from reelm.tallies import Tallies
 from reelm.train import TrainConfig, train_run
 
-ROWS = HERE / "results" / "rec_gpt4v_world.jsonl"
+TABLE = "rec_gpt4v_world"
 ARMS = {"notes": RerankConfig(show="notes"), "dealt": RerankConfig(show="notes", dealt=True)}
 ORDERS = ("order", "popularity", "run", "reader", "mixed")
 
@@ -90,14 +91,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    there = ROWS.read_text().splitlines() if ROWS.exists() else []
-    rows = [json.loads(line) for line in there]
+    rows = study.rows(TABLE)
     for seed in arguments.seeds:
         if seed not in [row["seed"] for row in rows]:
             rows.append(population(arguments.work, seed))
-            with ROWS.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps(rows[-1]), flush=True)
+            study.keep(TABLE, rows[-1])
     print(table(rows))
 
 

@@ -289,16 +289,13 @@ def retention(metric: str) -> str:
 
 def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
     """Every arm and seed that the table lacks, seed by seed."""
-    encoder, path = Hashing(), study.RESULTS / f"{TABLE}.jsonl"
+    encoder = Hashing()
     for seed in seeds:
         done = {one["arm"] for one in study.rows(TABLE) if one["seed"] == seed}
         world = Told(population(work, seed), work, encoder)
         for name, arm in arms(world).items():
             if name not in done and (not only or name in only):
-                line = json.dumps(row(world, name, arm, seed))
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
-                print(line, flush=True)
+                study.keep(TABLE, row(world, name, arm, seed))
 
 
 def main() -> None:

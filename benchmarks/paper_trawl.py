@@ -1,61 +1,137 @@
-"""TRAWL on TikTok: what the contrasts add to the same adapter trained by the recommender's loss.
+"""TRAWL: what the contrasts add to the same adapter trained by the recommender's loss.
 
-    REELM_DATA=... python benchmarks/paper_trawl.py [--seeds N] [--only ARM ...]
+    REELM_DATA=... python benchmarks/paper_trawl.py tiktok|goodreads [--seeds N] [--only ARM ...]
 
-Data, schedule and columns are those of paper_graph.py, and so are temperature and objective: they
-were not chosen again for this model. `loss alone` has the adapter and no contrast; `dealt` is the
-placebo, whose partners are dealt out to others; `no mask` takes what a user chose too for a
-negative of his; `cosine` compares videos with what a user watched by one table of frozen vectors
-as they are, which is what the adapter must beat on videos that training never saw.
+tiktok: data, schedule and columns are those of paper_graph.py, and so are temperature and
+objective: they were not chosen again for this model.
+goodreads: the books and users of paper_kar.py, each user's last book the test and the one before
+validation, all books ranked. Books are known by their titles or by what GPT-3.5 wrote from these;
+`dealt` vectors are those of other books. What a user is known by is the mean of his books.
+`loss alone` has the adapter and no contrast; `dealt` contrasts are the placebo, whose partners are
+dealt out to others; `no mask` takes what a user chose too for a negative of his; `cosine` compares
+items with what a user chose by one table of frozen vectors as they are, which is what the adapter
+must beat on items that training never saw.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import paper_graph
+import paper_kar
+import polars as pl
 import study
-from paper_graph import FEATURES, SOFT, TRAIN, parts
+from paper_graph import FEATURES, SMOOTH, SOFT, TRAIN
+from paper_sasrec import SHOP, SHOP_TRAIN
 from study import Arm
 
+from reelm.data.split import Split
 from reelm.models import find
 
-TABLE = "paper_trawl_tiktok"
 NONE = {"contrast_user": 0.0, "contrast_item": 0.0, "align": 0.0}
 BOTH = {"align": 0.0}
-UNTRAINED = "content"  # has one row
-AGAINST = {"contrasts": "loss alone", "contrasts, align": "contrasts", "no mask": "contrasts",
-           "dealt": "loss alone"}  # fmt: skip
+GENTLE = {"contrast_user": 0.01, "contrast_item": 0.01, "align": 0.0}
+"""What validation chose in the rendered world (content_study.py)."""
+UNTRAINED = ("content", "popularity")  # have one row
+AGAINST = {
+    "tiktok": [
+        ("contrasts", "loss alone"),
+        ("gentle contrasts", "loss alone"),
+        ("contrasts, align", "contrasts"),
+        ("no mask", "contrasts"),
+        ("dealt", "loss alone"),
+    ],
+    "goodreads": [
+        ("title, loss alone", "lightgcn"),
+        ("title, loss alone", "title of others, loss alone"),
+        ("said, loss alone", "title, loss alone"),
+        ("said, loss alone", "said of others, loss alone"),
+        ("title, contrasts", "title, loss alone"),
+        ("said, contrasts", "said, loss alone"),
+        ("said, contrasts dealt", "said, loss alone"),
+        ("said, contrasts", "title, contrasts"),
+        ("said, contrasts", "sasrec"),
+    ],
+}
 
 
-def arms() -> list[Arm]:
-    """The lines of the table."""
+def tiktok() -> list[Arm]:
+    """The lines of its table."""
     lines = {
         "loss alone": NONE,
         "contrasts": BOTH,
+        "gentle contrasts": GENTLE,
         "dealt": BOTH | {"dealt": True},
         "contrasts, align": {},
         "no mask": BOTH | {"mask": False},
     }
-    kind = find("trawl").Config
-    plain = [
-        Arm(f"cosine, {one}", UNTRAINED, find(UNTRAINED).Config(features=one), TRAIN)
-        for one in FEATURES["features"]
+    plain = [fixed(f"cosine, {one}", "content", features=one) for one in FEATURES["features"]]
+    return [*plain, *(told(name, FEATURES | more) for name, more in lines.items())]
+
+
+def goodreads() -> list[Arm]:
+    """The lines of its table."""
+    texts = {"title": "title", "said": "said"}
+    others = {f"{name} of others": f"{table}, dealt" for name, table in texts.items()}
+    plain = [fixed(f"cosine, {name}", "content", features=table) for name, table in texts.items()]
+    alone = [
+        told(f"{name}, loss alone", {"features": (table,)} | NONE)
+        for name, table in (texts | others).items()
     ]
-    told = [
-        Arm(name, "trawl", kind(**(FEATURES | SOFT | more)), TRAIN) for name, more in lines.items()
+    contrasts = [
+        told(f"{name}, contrasts", {"features": (table,)} | GENTLE) for name, table in texts.items()
     ]
-    return [*plain, *told]
+    dealt = told("said, contrasts dealt", {"features": ("said",), "dealt": True} | GENTLE)
+    peers = [
+        Arm("lightgcn", "lightgcn", find("lightgcn").Config(**SMOOTH), TRAIN),
+        sequential("sasrec", {}),
+        sequential("sasrec, title", {"items": "both", "features": ("title",)}),
+        sequential("sasrec, said", {"items": "both", "features": ("said",)}),
+    ]
+    return [fixed("popularity", "popularity"), *plain, *peers, *alone, *contrasts, dealt]
+
+
+def fixed(name: str, model: str, **settings: Any) -> Arm:
+    """A model that is not trained."""
+    return Arm(name, model, find(model).Config(**settings), TRAIN)
+
+
+def told(name: str, settings: Mapping[str, Any]) -> Arm:
+    """An adapter over vectors, with the objective of the graph models' table."""
+    return Arm(name, "trawl", find("trawl").Config(**(SOFT | dict(settings))), TRAIN)
+
+
+def sequential(name: str, settings: Mapping[str, Any]) -> Arm:
+    """SASRec with the settings of Amazon Beauty, whose size this is."""
+    made = type(SHOP)(**(SHOP.model_dump() | {"objective": "softmax"} | dict(settings)))
+    return Arm(name, "sasrec", made, SHOP_TRAIN.model_copy(update={"epochs": 25}))
+
+
+def books() -> Split:
+    """The books and users of paper_kar.py with vectors of titles and descriptions."""
+    log, features = paper_kar.books(study.folder() / "goodreads_llm")
+    return study.held_out(log.with_columns(event=pl.lit("like")), features)
+
+
+DATA: dict[str, tuple[Callable[[], Split], Callable[[], list[Arm]], Any]] = {
+    "tiktok": (study.tiktok, tiktok, paper_graph.parts),
+    "goodreads": (books, goodreads, None),
+}
 
 
 def main() -> None:
     """Rows that are missing are made; then the table and the paired differences are printed."""
-    asked = study.asked()
-    data = study.tiktok()
-    chosen = study.wanted(arms(), asked.only)
+    asked = study.asked(*DATA)
+    read, lines, extra = DATA[asked.data]
+    table, data = f"paper_trawl_{asked.data}", read()
+    chosen = study.wanted(lines(), asked.only)
     for seed in range(asked.seeds):
-        some = [arm for arm in chosen if not (seed and arm.model == UNTRAINED)]
-        study.run(TABLE, data, some, [seed], parts)
-    print(study.show(TABLE, ("recall@20", "ndcg@20")))
-    made = {row["arm"] for row in study.rows(TABLE)}
-    for one, other in AGAINST.items():
+        some = [arm for arm in chosen if not (seed and arm.model in UNTRAINED)]
+        study.run(table, data, some, [seed], extra)
+    print(study.show(table, ("recall@20", "ndcg@20")))
+    made = {row["arm"] for row in study.rows(table)}
+    for one, other in AGAINST[asked.data]:
         if {one, other} <= made:
-            mean, half, seeds = study.paired(TABLE, one, other, "recall@20")
+            mean, half, seeds = study.paired(table, one, other, "recall@20")
             print(f"{one} - {other}: recall@20 {mean:+.4f} ± {half:.4f} ({seeds} seeds)")
 
 

@@ -3,7 +3,6 @@
 python benchmarks/plots.py          rewrites docs/images/{curve_*,scale_graph}.svg from results/
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -157,9 +156,7 @@ def against(title: str, points: Mapping[str, Mapping[str, float]], x: str, y: st
 
 def growth() -> dict[str, Curve]:
     """MMSSL: seconds of an epoch by how many times the base an axis is, axis by axis."""
-    path = study.RESULTS / "bench_graph.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines]
+    rows = study.rows("bench_graph")
     points = [row for row in rows if row["bench"] == "graph/mmssl"]
     found: dict[str, Curve] = {}
     for fit in (row for row in rows if row["bench"] == "graph/mmssl_growth"):

@@ -66,9 +66,9 @@ def folder() -> Path:
     return Path(os.environ["REELM_DATA"])
 
 
-def held_out(events: pl.DataFrame) -> Split:
+def held_out(events: pl.DataFrame, features: Sequence[Features] = ()) -> Split:
     """Each user's last interaction is the test, the one before validation."""
-    return split(Dataset.build(events), SplitConfig(name="leave_last_two"))
+    return split(Dataset.build(events, features), SplitConfig(name="leave_last_two"))
 
 
 def ml1m() -> Split:
@@ -106,16 +106,13 @@ def run(
         extra: more that a row should hold.
         make: makes the run in place of `trained`.
     """
-    path = RESULTS / f"{table}.jsonl"
     done = {(row["arm"], row["seed"]) for row in rows(table)}
     for seed in seeds:
         for arm in arms:
             if (arm.name, seed) in done:
                 continue
             row = tested(data, arm, seed, (make or trained)(data, arm, seed), extra)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
+            keep(table, row)
 
 
 def trained(data: Split, arm: Arm, seed: int) -> Path:
@@ -161,11 +158,19 @@ def tested(
 
 
 def rows(table: str) -> list[dict[str, Any]]:
-    """All rows of a table that are there."""
+    """All rows of a table that are there; a line that a kill cut short is none."""
     path = RESULTS / f"{table}.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def keep(table: str, row: Mapping[str, Any]) -> None:
+    """Add a row, in the place of a line that a kill cut short, and print it without its curve."""
+    with (RESULTS / f"{table}.jsonl").open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(row).encode() + b"\n")
+    print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -15,7 +15,6 @@ lines that are there are not made again.
 """
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,10 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+import study
 import torch
 import torch.nn.functional as F
-from titles_study import arms, row, rows, table, told
+from titles_study import arms, row, table, told
 from tokenizers import (
     AddedToken,
     Regex,
@@ -40,7 +40,7 @@ from tokenizers import (
 )
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world_study import HERE, VIDEOS, cut
+from world_study import VIDEOS, cut
 
 from reelm import rerank
 from reelm.backends.transformers import Transformers, TransformersConfig, load_model, load_reader
@@ -236,10 +236,10 @@ def people(number: int, count: int, ask: Ask) -> dict[str, list[dict]]:
 class Teacher:
     """Trains a checkpoint on lessons, by the parts of `reelm.tune`."""
 
-    def __init__(self, folder: Path, work: Path, step: int, steps: int, path: Path) -> None:
+    def __init__(self, folder: Path, work: Path, step: int, steps: int, table: str) -> None:
         """`step`: of all `steps`, the first that is made here; the step size follows from it.
-        `path`: where the curve is kept."""
-        self.path = path
+        `table`: where the curve is kept."""
+        self.table = table
         self.words = load_reader(str(folder))
         self.model = load_model(str(folder), dtype="float32").train()
         self.tokens = Tokens(self.words, ends(self.model, self.words), 1024)
@@ -265,7 +265,7 @@ class Teacher:
                 spent = round(time.process_time() - begun, 1)
                 nll, right = np.mean(seen, axis=0).round(4).tolist()
                 told = {"step": number, "loss": nll, "right": right, "cpu_s": spent}
-                keep(self.path, {"curve": name} | told)
+                study.keep(self.table, {"curve": name} | told)
                 seen = []
 
     def _batches(self, group: Sequence[dict], size: int, rng: random.Random) -> list[list[Sample]]:
@@ -302,7 +302,7 @@ class Teacher:
 
 def taught(work: Path, ask: Ask) -> Path:
     """The checkpoint that has learned all stages; those that are done are not learned again."""
-    folder, path = work / "taught", table_of(ask)
+    folder, lines = work / "taught", table_of(ask)
     folder.mkdir(parents=True, exist_ok=True)
     stages = (*FIRST, *THEN[ask])
     lessons = LESSONS * len(TEACHERS) * (2 if ask == "yes" else 1)
@@ -317,7 +317,7 @@ def taught(work: Path, ask: Ask) -> Path:
             rng = random.Random(number)
             count = stage.steps // len(stage.forms) * stage.batch
             groups = [[clear(stage, form, rng) for _ in range(count)] for form in stage.forms]
-            teacher = Teacher(before, folder, step, total, path)
+            teacher = Teacher(before, folder, step, total, lines)
             teacher.learn(stage.name, groups, stage.batch, number)
             teacher.save(model)
         step += stage.steps
@@ -327,7 +327,7 @@ def taught(work: Path, ask: Ask) -> Path:
         for number in TEACHERS:
             for group, some in zip(groups, people(number, LESSONS, ask).values(), strict=True):
                 group += some
-        teacher = Teacher(model, folder, step, total, path)
+        teacher = Teacher(model, folder, step, total, lines)
         teacher.learn("people", groups, BATCH, len(stages))
         curve(teacher.save(last), work, ask)
     return last
@@ -352,7 +352,7 @@ def curve(model: Path, work: Path, ask: Ask) -> None:
     asked = Kept(reader(model), work / f"{ask}-glimpse.jsonl")
     for arm in LEARNED:
         scores, _ = read(lists, split.train.items, found[arm], asked, config)
-        keep(table_of(ask), {"curve": "people"} | row(scores, lists, seed=CHOSEN_ON, arm=arm))
+        study.keep(table_of(ask), {"curve": "people"} | row(scores, lists, seed=CHOSEN_ON, arm=arm))
 
 
 def tested(model: Path, work: Path, seed: int, ask: Ask, done: set[str]) -> None:
@@ -364,13 +364,13 @@ def tested(model: Path, work: Path, seed: int, ask: Ask, done: set[str]) -> None
     for arm in ASKED:
         if arm not in done:
             scores, moved = read(lists, items, found[arm], asked, config)
-            keep(table_of(ask), row(scores, lists, seed=seed, arm=arm, moved=moved))
+            study.keep(table_of(ask), row(scores, lists, seed=seed, arm=arm, moved=moved))
     for place in (0, config.candidates - 1) if ask == "letters" else ():
         arm = f"noisy: both, target at {place + 1}"
         if arm not in done:
             some = put(lists, place)
             scores, moved = read(some, items, found["noisy: both"], asked, config)
-            keep(table_of(ask), row(scores, some, seed=seed, arm=arm, moved=moved))
+            study.keep(table_of(ask), row(scores, some, seed=seed, arm=arm, moved=moved))
 
 
 def put(lists: Lists, place: int) -> Lists:
@@ -381,14 +381,9 @@ def put(lists: Lists, place: int) -> Lists:
     return replace(lists, items=items, target=np.full(len(lists), place))
 
 
-def table_of(ask: Ask) -> Path:
-    """Where the lines of one way of asking are."""
-    return HERE / "results" / f"taught_ranker_{ask}.jsonl"
-
-
-def keep(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+def table_of(ask: Ask) -> str:
+    """The name of the table of one way of asking."""
+    return f"taught_ranker_{ask}"
 
 
 def main() -> None:
@@ -409,7 +404,7 @@ def main() -> None:
 
 def answered(ask: Ask) -> list[dict]:
     """Lines of the test that are there."""
-    return [line for line in rows(table_of(ask)) if "curve" not in line]
+    return [line for line in study.rows(table_of(ask)) if "curve" not in line]
 
 
 if __name__ == "__main__":

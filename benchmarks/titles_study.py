@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import study
 import torch
-from world_study import HERE, SEED, VIDEOS, cut
+from world_study import SEED, VIDEOS, cut
 
 from reelm import dossiers, files, rerank
 from reelm.data.split import Split
@@ -41,7 +42,7 @@ from reelm.world.clips import sentence
 from reelm.world.titles import make_uploads
 from reelm.world.vocabulary import ATTRIBUTES
 
-ROWS = HERE / "results" / "titles_world.jsonl"
+TABLE = "titles_world"
 CONFIG = RerankConfig(turns=1)  # a reader that counts does not mind the order
 MERGED = CONFIG.model_copy(update={"merge": 0.5})
 NOISE = {"clean": 0.0, "noisy": 0.5}
@@ -131,24 +132,18 @@ def population(work: Path, seed: int, done: set[str]) -> None:
     }
     for name, scores in plain.items():
         if name not in done:
-            keep(row(scores, lists, seed=seed, arm=name))
+            study.keep(TABLE, row(scores, lists, seed=seed, arm=name))
     for name, texts in found.items():
         if f"words: {name}" not in done:
-            keep(row(neighbours(texts, split, lists), lists, seed=seed, arm=f"words: {name}"))
+            study.keep(
+                TABLE, row(neighbours(texts, split, lists), lists, seed=seed, arm=f"words: {name}")
+            )
         for arm, config in ((name, CONFIG), (f"{name}, merged", MERGED)):
             if arm not in done:
                 ask = Kept(Tallies(), work / f"titles-{seed}.jsonl")
-                keep(row(read(lists, items, texts, ask, config)[0], lists, seed=seed, arm=arm))
-
-
-def keep(line: dict) -> None:
-    with ROWS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def rows(path: Path) -> list[dict]:
-    """Lines that are there."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+                study.keep(
+                    TABLE, row(read(lists, items, texts, ask, config)[0], lists, seed=seed, arm=arm)
+                )
 
 
 def table(found: list[dict]) -> str:
@@ -185,8 +180,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for seed in [] if arguments.summary else arguments.seeds:
-        population(arguments.work, seed, {x["arm"] for x in rows(ROWS) if x["seed"] == seed})
-    print(table(rows(ROWS)))
+        population(arguments.work, seed, {x["arm"] for x in study.rows(TABLE) if x["seed"] == seed})
+    print(table(study.rows(TABLE)))
 
 
 if __name__ == "__main__":

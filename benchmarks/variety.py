@@ -12,12 +12,12 @@ docs/images/variety.svg.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cold_users
 import numpy as np
 import polars as pl
+import study
 from plots import curves
 
 from reelm.data.dataset import Dataset
@@ -31,7 +31,7 @@ from reelm.serve.store import Store
 from reelm.world.people import SPLIT_DAY
 from reelm.world.tables import DAY_S, EPOCH_S
 
-ROWS = Path(__file__).parent / "results" / "variety.jsonl"
+TABLE = "variety"
 PLOT = Path(__file__).parent.parent / "docs" / "images" / "variety.svg"
 STRENGTHS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 ORDERS = [("none", 0.0), *((how, s) for how in ("mmr", "dpp") for s in STRENGTHS)]
@@ -70,12 +70,8 @@ def measured(engine, wanted):
     return {"recall": float(np.mean(recalls)), "unlike": float(np.mean(unlike))}
 
 
-def lines():
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def one_world(seed):
-    done = {(r["rerank"], r["strength"]) for r in lines() if r["seed"] == seed}
+    done = {(r["rerank"], r["strength"]) for r in study.rows(TABLE) if r["seed"] == seed}
     left = [order for order in ORDERS if order not in done]
     run, catalog, notes, wanted = parted(seed) if left else (None, None, None, None)
     for how, strength in left:
@@ -84,13 +80,12 @@ def one_world(seed):
         found = {name: round(value, 5) for name, value in measured(engine, wanted).items()}
         engine.store.close()
         line = {"seed": seed, "people": len(wanted), "rerank": how, "strength": strength} | found
-        with ROWS.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        study.keep(TABLE, line)
 
 
 def told(seeds):
     """Print differences from no variety; the curves of the picture, relative to it."""
-    found = {(r["rerank"], r["strength"], r["seed"]): r for r in lines()}
+    found = {(r["rerank"], r["strength"], r["seed"]): r for r in study.rows(TABLE)}
     drawn = {f"{n}, {how}": [] for how in ("mmr", "dpp") for n in ("recall", "unlikeness")}
     for how, strength in ORDERS:
         rows = [found[how, strength, seed] for seed in seeds]
