@@ -53,7 +53,7 @@ SIZE = {"dim": 16, "max_length": 20, "dropout": 0.2}
 
 def arms(data: str) -> list[Arm]:
     """The lines of the table."""
-    title = {"item_knowledge": "title"}
+    title, people = {"item_knowledge": "title"}, {"item_knowledge": "", "after": False}
     films = {
         "encoder-only": title,
         "placebo": {"item_knowledge": "title, dealt"},
@@ -65,8 +65,8 @@ def arms(data: str) -> list[Arm]:
         "encoder-only": title,
         "knowledge": {"item_knowledge": "said"},
         "placebo": {"item_knowledge": "said, dealt"},
-        "interests (leaks)": {"item_knowledge": "", "user_knowledge": "interests"},
-        "interests, dealt": {"item_knowledge": "", "user_knowledge": "interests, dealt"},
+        "interests (leaks)": people | {"user_knowledge": "interests"},
+        "interests, dealt": people | {"user_knowledge": "interests, dealt"},
     }
     schedule = TRAIN if data == "ml1m" else LONG
     plain: dict[str, type[PointwiseConfig]] = {"din": DINConfig, "dcn": DCNConfig}

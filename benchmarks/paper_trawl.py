@@ -103,7 +103,7 @@ def told(name: str, settings: Mapping[str, Any]) -> Arm:
 def sequential(name: str, settings: Mapping[str, Any]) -> Arm:
     """SASRec with the settings of Amazon Beauty, whose size this is."""
     made = type(SHOP)(**(SHOP.model_dump() | {"objective": "softmax"} | dict(settings)))
-    return Arm(name, "sasrec", made, SHOP_TRAIN.model_copy(update={"epochs": 25}))
+    return Arm(name, "sasrec", made, SHOP_TRAIN.model_copy(update={"epochs": 80}))
 
 
 def books() -> Split:

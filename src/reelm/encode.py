@@ -23,7 +23,7 @@ from reelm.engine import DecodeConfig, Decoder, run, to_open
 from reelm.errors import ConfigError, MediaError, MissingInput
 from reelm.prompts.base import Prompt, plain
 
-VERSION = 1
+VERSION = 2  # pictures come from JPEG since, and answers hang on them
 FIELDS, BETWEEN = "fields", "; "
 ROWS = {"video_id": pl.String, "part": pl.Int64, "row": pl.Int64, "reason": pl.String}
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from reelm import files
 from reelm.backends.base import Answer
-from reelm.backends.blocks.checkpoint import weights_hash
 from reelm.errors import BackendError
 from reelm.prompts.speech import NONE
 
@@ -39,7 +39,7 @@ def identity(folder: Path) -> dict[str, Any]:
             "saved with its processor."
         )  # fmt: skip
     decoding = {"method": "greedy", "improbable": IMPROBABLE}
-    told = {"backend": "whisper", "model": str(folder), "weights": weights_hash(folder)}
+    told = {"backend": "whisper", "model": str(folder), "weights": files.weights_hash(folder)}
     return told | {"decoding": decoding}
 
 

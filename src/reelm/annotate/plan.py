@@ -20,7 +20,7 @@ from reelm.dossiers import MOST, TOP
 from reelm.engine import DecodeConfig, Video, to_open
 from reelm.prompts.base import Prompt
 
-VERSION = 1
+VERSION = 2  # pictures come from JPEG since, and answers hang on them
 
 
 class AnnotateConfig(DecodeConfig):

@@ -16,9 +16,10 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from reelm import files
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.backends.blocks import decode, together
-from reelm.backends.blocks.checkpoint import about_folder, weights_hash
+from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.grammar import Grammars
 from reelm.backends.blocks.prepare import Inputs
 from reelm.errors import BackendError, MissingPackage
@@ -111,9 +112,7 @@ class Transformers(Backend):
             self._identity = {
                 "backend": self.name,
                 "model": Path(name).name if local else name,
-                "weights": weights_hash(Path(name))
-                if local
-                else getattr(self.model.config, "_commit_hash", None),
+                "weights": files.weights_hash(name, self.model.config),
                 **self._adapter(),
                 "dtype": str(self.model.dtype).removeprefix("torch."),
                 "decoding": {
@@ -127,9 +126,9 @@ class Transformers(Backend):
     def phrase(self, prompt: str) -> str | None:
         return self._phrases.get(prompt)
 
-    def _adapter(self) -> dict[str, str]:
+    def _adapter(self) -> dict[str, str | None]:
         folder = self.config.adapter
-        return {"adapter": weights_hash(Path(folder))} if folder else {}
+        return {"adapter": files.weights_hash(folder)} if folder else {}
 
     def _batched(
         self, requests: Sequence[Request], asked: list[Any], call: Callable[[list[Any]], list[T]]

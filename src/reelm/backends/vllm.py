@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from reelm import files
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
-from reelm.backends.blocks.checkpoint import about_folder, weights_hash
+from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.schema import read_json
 from reelm.errors import BackendError
 from reelm.media.views import View
@@ -98,7 +99,7 @@ class VLLM(Backend):
         return {
             "backend": self.name,
             "model": Path(name).name if local else name,
-            "weights": weights_hash(Path(name)) if local else self.config.revision,
+            "weights": files.weights_hash(name) if local else self.config.revision,
             "dtype": self.config.dtype,
             "decoding": {"greedy": True, "engine": self._vllm.__version__},
         }

@@ -109,7 +109,8 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with what training sees: the training data and the questions it chooses by."""
-        seen = [self.valid.users, self.valid.start, self.valid.stop, self.valid.target]
+        valid = self.valid
+        seen = [valid.users, valid.start, valid.stop, valid.target, valid.target_offsets]
         shown = self.valid_shown.digest() if self.valid_shown is not None else b""
         return f"{self.name}-{self.train.fingerprint}-{_digest(seen, shown)}"
 

@@ -61,10 +61,7 @@ class States(Encoder):
         dtype = getattr(torch, self.config.precision)
         self._model = halves.load_half(source, self.config.top, "lower", dtype).to(self.device)
         self.dim = self.config.tokens * self._model.config.hidden_size
-        local = Path(source).is_dir()
-        self._weights = (
-            files.folder_hash(Path(source)) if local else self._model.config._commit_hash
-        )
+        self._weights = files.weights_hash(source, self._model.config)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[str]) -> Float32[np.ndarray, "inputs dim"]:

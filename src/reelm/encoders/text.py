@@ -61,12 +61,7 @@ class Text(Encoder):
             raise BackendError("encoder", f"{source}: cannot be loaded: {error}") from error
         self._model = model.eval().to(self.device)
         self.dim = model.config.hidden_size
-        local = Path(source).is_dir()
-        self._weights = (
-            files.folder_hash(Path(source))
-            if local
-            else getattr(model.config, "_commit_hash", None)
-        )
+        self._weights = files.weights_hash(source, model.config)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[str]) -> Float32[np.ndarray, "inputs dim"]:

@@ -93,9 +93,9 @@ class Vision(Encoder):
             weights = f"random, seed {self.config.seed}"
             shape = files.digest(json.dumps(self._shape, sort_keys=True, default=str).encode())
             return {"encoder": self.name, "model": shape, "weights": weights}
-        if not source.is_dir():
-            return {"encoder": self.name, "model": self._source, "weights": self._commit}
-        return {"encoder": self.name, "model": source.name, "weights": files.folder_hash(source)}
+        name = source.name if source.is_dir() else self._source
+        weights = files.weights_hash(source, self._told)
+        return {"encoder": self.name, "model": name, "weights": weights}
 
     def _load(self) -> None:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
@@ -120,7 +120,7 @@ class Vision(Encoder):
         )
         self._width: int = config.vision_config.hidden_size
         self._shape = config.vision_config.to_dict()
-        self._commit = getattr(config, "_commit_hash", None)
+        self._told = config
 
     def _seen(self, some: Sequence[Picture]) -> Float[Tensor, "pictures width"]:
         """The states that the language model would be given, averaged over places."""

@@ -9,7 +9,6 @@ Departures:
 - `adaptor = "mlp"` is the control the paper calls MLP, here as wide as all experts of a tower.
 """
 
-from collections.abc import Iterator
 from typing import Literal, cast
 
 import torch
@@ -17,7 +16,6 @@ from jaxtyping import Float, Int
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reelm.data.batches import ExposureBatch
 from reelm.data.dataset import Dataset
 from reelm.errors import ConfigError
 from reelm.models.blocks.features import profile
@@ -43,9 +41,6 @@ class KARConfig(PointwiseConfig):
     """Table of users' vectors: the encoded text of what was said of each; empty, none is read."""
     item_knowledge: str = "text"
     """Feature table: the encoded text of what was said of each video; empty, none is read."""
-    after: bool = True
-    """Learn only from places that lie after what `user_knowledge` was made from. False is a leak,
-    for comparison."""
     adaptor: Literal["hybrid", "shared", "dedicated", "mlp"] = "hybrid"
     """hybrid: shared and dedicated experts; shared, dedicated: only these; mlp: no experts."""
     shared: PositiveInt = 2
@@ -102,7 +97,7 @@ class KAR(Pointwise):
 
     def __init__(self, config: KARConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        self.told = (config.user_knowledge,) if config.user_knowledge and config.after else ()
+        self.said += (config.user_knowledge,) if config.user_knowledge else ()
         tables = knowledge(config, data)
         mixed = config.adaptor
         shared = config.shared if mixed in ("hybrid", "shared") else 0
@@ -126,14 +121,6 @@ class KAR(Pointwise):
         item = [f"features.{config.item_knowledge}"] if config.item_knowledge else []
         user = [f"profiles.{config.user_knowledge}"] if config.user_knowledge else []
         return tuple(dict.fromkeys((*super().needs(config), *item, *user)))
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[ExposureBatch]:
-        """One epoch of places that no knowledge was made from.
-
-        Raises:
-            BadData: there are none.
-        """
-        return super().batches(self.later(data, self.told), size, rng)
 
     def rate(
         self,

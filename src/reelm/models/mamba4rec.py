@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
+from reelm.errors import ConfigError
 from reelm.models.blocks.dot import dot
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.mamba import Mamba, MambaShape, MambaState, Part
@@ -121,7 +122,16 @@ class Mamba4Rec(Sequential):
         return x
 
     def begin(self, batch: int) -> UserState:
-        """The state of users of whom nothing is known."""
+        """The state of users of whom nothing is known.
+
+        Raises:
+            ConfigError: the model also reads what a state does not hold.
+        """
+        if self.taste is not None or self.beside is not None:
+            raise ConfigError(
+                "mamba4rec: a state that goes on item by item has neither the taste (model.taste) "
+                "nor the rationales of a user. Use score() with the whole history."
+            )
         layers = tuple(layer.mamba.begin(batch) for layer in self._layers())
         hidden = torch.zeros(batch, self.config.dim, device=self.counts.device)
         return UserState(layers, hidden)

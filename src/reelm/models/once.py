@@ -17,7 +17,6 @@ Departures:
 - tables of further features (pictures, sound) are read beside the states, as one state each.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +27,6 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from reelm import files, halves
-from reelm.data.batches import ExposureBatch
 from reelm.data.dataset import Dataset
 from reelm.errors import ConfigError
 from reelm.models.blocks.fields import UserFields, mlp
@@ -71,9 +69,6 @@ class ONCEConfig(PointwiseConfig):
     generated_as: Literal["text", "nearest"] = "text"
     """text: the description is read as an item is; nearest: in its place the item of training whose
     mean state is nearest."""
-    after: bool = True
-    """Learn only from what each user was shown after the events that his profiles and `generated`
-    were made from. False is a leak, for comparison."""
 
     @model_validator(mode="after")
     def _reads(self) -> "ONCEConfig":
@@ -112,6 +107,7 @@ class ONCE(Pointwise):
     def __init__(self, config: ONCEConfig, data: Dataset) -> None:
         super().__init__(config, data)
         self.config: ONCEConfig = config
+        self.said += (config.generated,) if config.generated else ()
         self.register_buffer("vectors", torch.zeros(len(data.items), config.dim))
         self.vectors: Tensor
         """Of all items, as they are between trainings."""
@@ -138,17 +134,6 @@ class ONCE(Pointwise):
         own = [f"features.{config.states}"] if config.states else []
         own += [f"profiles.{config.generated}"] if config.generated else []
         return (*super().needs(config), *own)
-
-    def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[ExposureBatch]:
-        """All exposures, shuffled, but those that a profile or a generated item may have seen.
-
-        Raises:
-            MissingInput: the dataset was loaded without exposures.
-            BadData: profiles were made from everything, so that nothing is left.
-        """
-        names = [*self.config.profiles, *filter(None, [self.config.generated])]
-        told = names if self.config.after else ()
-        return super().batches(self.later(data, told), size, rng)
 
     def rate(
         self,
@@ -262,7 +247,7 @@ def _wanted_of(config: ONCEConfig) -> dict[str, Any]:
     """What the encoder of states must have been told."""
     wanted: dict[str, Any] = {"encoder": "states", "top": config.top, "tokens": config.tokens}
     if config.top and Path(_source(config)).is_dir():
-        wanted["weights"] = files.folder_hash(Path(_source(config)))
+        wanted["weights"] = files.weights_hash(_source(config))
     return wanted
 
 

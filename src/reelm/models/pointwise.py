@@ -5,7 +5,7 @@ model. Its scores are logits, so that it can be calibrated.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -34,6 +34,9 @@ class PointwiseConfig(Config):
     """Feature tables of videos that are fields beside the learned vector."""
     profiles: tuple[str, ...] = ()
     """Tables of users' vectors that are fields."""
+    after: bool = True
+    """Learn only from what each user was shown after the events that whatever is said of him was
+    made from. False is a leak, for comparison."""
     max_length: PositiveInt = 30
     """Items of a history that are read, the newest ones."""
     hidden: tuple[PositiveInt, ...] = (200, 80)
@@ -54,6 +57,8 @@ class Pointwise(Ranker):
         super().__init__(config, data)
         self.config = config
         self.calibrate = config.calibrate
+        self.said: tuple[str, ...] = config.profiles
+        """Profiles of users that are read in any way."""
 
     @classmethod
     def needs(cls, config: Any) -> tuple[str, ...]:
@@ -61,14 +66,16 @@ class Pointwise(Ranker):
         return (*features, *(f"profiles.{name}" for name in config.profiles))
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[ExposureBatch]:
-        """All exposures, shuffled.
+        """All exposures, shuffled, but those that what is said of their users may have seen.
 
         Raises:
             MissingInput: the dataset was loaded without exposures.
+            BadData: profiles were made from everything, so that nothing is left.
         """
-        if data.exposures is None:
+        later = self._later(data) if self.config.after and self.said else data
+        if later.exposures is None:
             raise MissingInput(type(self).__name__.lower(), "exposures", (), FIX)
-        return exposed(data.exposures, size, self.config.max_length, rng)
+        return exposed(later.exposures, size, self.config.max_length, rng)
 
     def loss(self, batch: ExposureBatch) -> dict[str, Float[Tensor, ""]]:
         scores = self.rate(batch.user, batch.history, batch.item[:, None])[:, 0]
@@ -83,20 +90,12 @@ class Pointwise(Ranker):
         """Logits, before calibration."""
         return self.rate(user, history[:, -self.config.max_length :], candidates)
 
-    def later(self, data: Dataset, told: Sequence[str]) -> Dataset:
-        """The data with places that lie after what profiles of users were made from: those of users
-        who had liked by then all that these profiles have read.
-
-        Args:
-            told: names of the profiles; none, and all places stay.
-
-        Raises:
-            BadData: no place is left.
-        """
+    def _later(self, data: Dataset) -> Dataset:
+        """The data with the places of users who had liked by then all that was read of them."""
         shown = data.exposures
-        if not told or shown is None:
+        if shown is None:
             return data
-        read = first_read(data, told, type(self).__name__.lower())
+        read = first_read(data, self.said, type(self).__name__.lower())
         return replace(data, exposures=shown.take(shown.stop - shown.start >= read[shown.user]))
 
     @abstractmethod

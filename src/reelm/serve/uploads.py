@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from reelm import files
-from reelm.errors import ReelmError
+from reelm.errors import MediaError, ReelmError
 from reelm.media.examine import Examiner
 from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
@@ -197,7 +197,7 @@ class Uploads:
             looked = Examiner(Path(findings), MOMENTS, *limits).examine([path], 1, lambda _: None)
         looked = looked.row(0, named=True)
         if looked.get("usable") is False:
-            why = ": ".join(filter(None, (looked["reason"], looked["detail"])))
+            why = MediaError(path.name, looked["reason"], looked["detail"] or "").why
             why = why.replace(str(path), "the file")
             raise Refused(f"the file is not a video that can be decoded: {why}")
         side = max(looked.get("width") or 0, looked.get("height") or 0)

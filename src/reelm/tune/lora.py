@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from reelm import files
-from reelm.backends.blocks.checkpoint import weights_hash
 from reelm.errors import BadData
 from reelm.tune import conversations
 from reelm.tune.adapters import CHECKPOINT, Learner, LoraConfig
@@ -63,7 +62,7 @@ def tune(path: Path, model: str, config: LoraConfig, work: Path) -> Path:
 
 def _named(model: str) -> str:
     """What a model is told apart by: the hash of a folder's weights, or its hub id."""
-    return weights_hash(Path(model)) if Path(model).is_dir() else model
+    return files.weights_hash(model) or model
 
 
 def _sorted_out(

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import tiny_llava
+from reelm import files
 from reelm.backends import transformers as runtime
 from reelm.backends.base import Answer, Failure, Request
 from reelm.backends.blocks import decode
 from reelm.backends.blocks.prepare import Inputs
 from reelm.backends.blocks.schema import read_json
-from reelm.backends.transformers import Transformers, TransformersConfig, weights_hash
+from reelm.backends.transformers import Transformers, TransformersConfig
 from reelm.errors import BackendError
 from reelm.media.views import Picture, View
 from reelm.prompts.base import closed
@@ -165,10 +166,10 @@ def test_reelm_json_tells_view_vocabulary_and_phrases(tmp_path):
 
 def test_other_weights_are_another_identity(folder, tmp_path):
     other = tiny_llava.save(tmp_path / "other", seed=1)
-    assert weights_hash(folder) != weights_hash(other)
+    assert files.weights_hash(folder) != files.weights_hash(other)
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
-    assert weights_hash(moved) == weights_hash(folder)
+    assert files.weights_hash(moved) == files.weights_hash(folder)
 
 
 def test_a_folder_without_a_model_is_told_apart(tmp_path):

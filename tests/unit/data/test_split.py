@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -18,6 +20,12 @@ def test_the_split_that_fits_is_found():
     assert split(log([r[:2] for r in TIMED])).name == "leave_last_two"
     rows = [(u, v, "train") for u, v, _ in TIMED]
     assert split(log(rows, "split")).name == "given"
+
+
+def test_the_fingerprint_follows_where_the_targets_of_a_question_end():
+    cut = split(log(TIMED, "timestamp"))
+    valid = replace(cut.valid, target_offsets=cut.valid.target_offsets + 1)
+    assert replace(cut, valid=valid).fingerprint != replace(cut).fingerprint
 
 
 def test_moments_may_be_given():

@@ -1,6 +1,7 @@
 """What users really have in their files, and what becomes of it; docs/data.md has the table."""
 
 import json
+import zipfile
 
 import numpy as np
 import polars as pl
@@ -150,6 +151,14 @@ def test_users_with_one_event_teach_and_are_not_asked(come_in, name):
 def test_an_empty_file_is_named(come_in, name, content, says):
     with pytest.raises(BadData, match=says):
         come_in(content, name)
+
+
+@pytest.mark.parametrize("name", ["log.xlsx", "log.ods", "log.csv"])
+def test_a_spreadsheet_is_told_from_text(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / name, "w") as book:
+        book.writestr("content.xml", "<user_id>")
+    with pytest.raises(BadData, match=rf"{name}: a spreadsheet .*as CSV"):
+        ingest(tmp_path / name, tmp_path / "work", IngestConfig())
 
 
 def test_ids_as_floats_are_whole_numbers_again(come_in):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from reelm import train
+from reelm import models, train
 from reelm.data.tables import Features
 from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.models.kar import KARConfig
@@ -122,6 +122,22 @@ def test_no_place_is_learned_that_the_knowledge_has_seen(passed_by):
     assert 0 < len(later) < len(every)
     assert places(read_by(passed_by, 2), user_knowledge="") == every, "videos have no moment"
     assert places(read_by(passed_by, 2), after=False) == every, "the leak, for comparison"
+
+
+@pytest.mark.parametrize("name", ["din", "dcn"])
+def test_no_click_model_learns_places_that_a_profile_has_seen(passed_by, name):
+    def learned(split, **settings):
+        config = models.find(name).Config(profiles=("profile",), **settings)
+        model = train.build(name, config, split.train, seed=0)
+        rng = torch.Generator().manual_seed(0)
+        return sum(len(b.item) for b in model.batches(split.train, 7, rng))
+
+    cut = read_by(passed_by, 2)
+    shown = cut.train.exposures
+    assert learned(cut) == int((shown.stop - shown.start >= 2).sum())
+    assert learned(cut, after=False) == len(shown)
+    with pytest.raises(BadData, match=rf"{name}: profiles profile may .*annotate\.cut"):
+        learned(read_by(passed_by, 3))
 
 
 def test_knowledge_that_may_know_everything_is_refused(passed_by):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from reelm import train
 from reelm.data.batches import SequenceBatch
 from reelm.data.dataset import Dataset
 from reelm.data.split import leave_last_two
+from reelm.errors import ConfigError
 from reelm.evaluate import evaluate
 from reelm.models.blocks.mamba import Mamba, MambaShape
 from reelm.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
@@ -110,6 +112,14 @@ def test_a_user_read_item_by_item_scores_as_one_read_at_once(two_tastes, layers)
             right = model.score(torch.arange(3), history[:, : t + 1])
             here = history[:, t] != 0
             torch.testing.assert_close(scores[here], right[here], rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_that_reads_more_than_a_state_holds_says_so(two_tastes):
+    table = {"notes": torch.randn(len(two_tastes.items), 4)}
+    config = Mamba4RecConfig(dim=16, state=4, taste=("notes",))
+    model = Mamba4Rec(config, replace(two_tastes, features=table)).eval()
+    with pytest.raises(ConfigError, match=r"model\.taste"):
+        model.begin(2)
 
 
 def test_an_item_that_is_none_leaves_a_user_as_before(two_tastes):

@@ -13,6 +13,7 @@ from reelm.formats.base import QUARANTINE
 ROW = "__row"  # place in the file, as a text editor counts for CSV and JSON lines
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt")
 JSON = (".jsonl", ".ndjson")
+SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .ods and any zip; .xls
 PIECE = 1_000_000  # rows that are looked at together
 VIDEO_FILES = (
     *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts"),
@@ -121,6 +122,9 @@ def _none() -> pl.DataFrame:
 def _readable(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise BadData(f"{path}: no such file. Tables end in {', '.join(TABLES)}")
+    with path.open("rb") as file:
+        if file.read(4) in SHEETS:
+            raise BadData(f"{path}: a spreadsheet or an archive. Save the sheet as CSV (UTF-8)")
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
