@@ -77,6 +77,13 @@ def catalog(folder: Path | None, work: Path) -> Any:
     return read_catalog(folder or newest_catalog(work))
 
 
+def catalogs(raw: dict[str, Any], named: list[str] | None, work: Path) -> list[str]:
+    """Catalogues to compare on beside those of the settings: the named ones, or the newest where
+    there is no other."""
+    given = named or raw.get("compare", {}).get("datasets")
+    return named or ([] if given else [str(newest_catalog(work))])
+
+
 def newest_catalog(work: Path) -> Path:
     """The catalogue that was finished last; it is named where there are others, since a catalogue
     that was asked for again does not become newer.

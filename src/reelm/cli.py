@@ -240,12 +240,12 @@ def compare(
     """Train and test models on datasets with several seeds; say which differences are real."""
     from reelm import compare as verb
 
-    more = asked.pairs(features or [], "--features")
-    raw = verb.completed(asked.raw(settings, sets), model or [], catalog or [], more, work)
+    raw, more = asked.raw(settings, sets), asked.pairs(features or [], "--features")
+    raw = verb.completed(raw, model or [], asked.catalogs(raw, catalog, work), more)
     chosen = [asked.section(name, raw) for name in ("compare", "train", "evaluate")]
     folder = verb.compare(chosen[0], work, *chosen[1:])
-    typer.echo(verb.summary(folder))
-    _made(folder)
+    typer.echo(f"{verb.summary(folder)}\n{folder}")
+    sys.exit(verb.failures(folder) > 0)
 
 
 @app.command()

@@ -114,7 +114,7 @@ def compare(
     data = [Data(label, s, s.read()) for label, s in chosen.datasets.items()]
     inputs = {one.label: f"{one.split.fingerprint}-{one.split.test.digest()}" for one in data}
     folder = work / "reports" / f"compare-{files.key(STAGE, VERSION, settings.plain, inputs)}"
-    if files.finished(folder) and not files.manifest(folder)["failed"]:
+    if files.finished(folder) and not failures(folder):
         return folder
     begun = time.monotonic()
     findings = {one.label: _searched(one) if chosen.leaks else [] for one in data}
@@ -146,20 +146,15 @@ def completed(
     named: Sequence[str],
     catalogs: Sequence[str],
     features: Mapping[str, str],
-    work: Path,
 ) -> dict[str, Any]:
     """Plain settings with the models, catalogues and features that a command names.
 
     Datasets without features, dataset or split of their own take those that are named, and
-    sections [dataset] and [split]. A catalogue is a folder, or label=folder. Without any dataset
-    it is the newest catalogue of the work folder.
+    sections [dataset] and [split]. A catalogue is a folder, or label=folder.
     """
     told = dict(raw.get("compare", {}))
     told["models"] = {name: {"model": name} for name in named} | told.get("models", {})
     datasets = dict(map(_labelled, catalogs)) | told.get("datasets", {})
-    if not datasets:
-        newest = files.latest(work / "catalog")
-        datasets = {newest.name: {"catalog": newest}}
     shared: dict[str, Any] = {name: raw.get(name, {}) for name in ("dataset", "split")}
     shared["features"] = dict(features)
     told["datasets"] = {label: shared | one for label, one in datasets.items()}
@@ -186,7 +181,15 @@ def summary(folder: Path) -> str:
     lines += [
         f"failed: {c['dataset']}, {c['model']}, seed {c['seed']}: {c['error']}" for c in failed
     ]
+    if failed:
+        lines.append(f"{len(failed)} of {len(facts['cells'])} runs failed; they are tried again "
+                     "when it is asked for again")  # fmt: skip
     return "\n".join(lines)
+
+
+def failures(folder: Path) -> int:
+    """Runs of a comparison that failed."""
+    return files.manifest(folder)["failed"]
 
 
 def _labelled(catalog: str) -> tuple[str, dict[str, Any]]:

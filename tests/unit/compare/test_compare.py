@@ -5,9 +5,10 @@ from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from reelm import asked, cli, evaluate, files, train
 from reelm import compare as verb
-from reelm import evaluate, files, train
 from reelm.compare import CompareConfig, Entry, compare
 from reelm.data.split import SplitConfig
 from reelm.errors import BadData, ConfigError, UnknownName
@@ -162,8 +163,13 @@ def test_a_cell_that_fails_is_kept_and_tried_again(chosen, tmp_path, monkeypatch
     assert [str(error) in c["error"] for c in facts["cells"]] == [False, True, False, False]
     assert all(r["pairs"] == 1 and r["seeds"] is None for r in facts["comparisons"])
     assert str(error) in (folder / "report.html").read_text() and str(error) in verb.summary(folder)
+    monkeypatch.setattr(verb, "compare", lambda *rest: folder)  # what a shell is told
+    ended = CliRunner().invoke(cli.app, ["compare", "--catalog", "x", "--work", str(tmp_path)])
+    assert ended.exit_code == 1 and "1 of 4 runs failed" in ended.output
     assert compare(chosen, tmp_path, QUICK, ASKED) == folder
-    assert files.manifest(folder)["failed"] == 0
+    assert verb.failures(folder) == 0
+    ended = CliRunner().invoke(cli.app, ["compare", "--catalog", "x", "--work", str(tmp_path)])
+    assert ended.exit_code == 0 and ended.output.endswith(f"{folder}\n")
     assert not [c for c in told(folder)["cells"] if c["error"]]
 
 
@@ -264,9 +270,8 @@ def test_what_a_command_names_is_laid_over_settings(tmp_path, written):
         "split": {"name": "leave_last_two"},
         "compare": {"seeds": 3, "datasets": {"own": {"catalog": "c", "split": {"seed": 1}}}},
     }
-    named = verb.completed(
-        raw, ["sasrec"], [str(tmp_path / "abc"), "lab=x/y"], {"text": "f"}, tmp_path
-    )["compare"]
+    catalogs = asked.catalogs(raw, [str(tmp_path / "abc"), "lab=x/y"], tmp_path)
+    named = verb.completed(raw, ["sasrec"], catalogs, {"text": "f"})["compare"]
     parsed = CompareConfig.model_validate(named)
     assert parsed.seeds == 3 and list(parsed.models) == ["sasrec"]
     assert list(parsed.datasets) == ["abc", "lab", "own"]
@@ -275,4 +280,5 @@ def test_what_a_command_names_is_laid_over_settings(tmp_path, written):
     assert parsed.datasets["own"].split.name == "auto"
     assert list(parsed.datasets["abc"].features) == ["text"]
     newest = written("newest")
-    assert list(verb.completed({}, [], [], {}, tmp_path)["compare"]["datasets"]) == [newest.name]
+    assert asked.catalogs(raw, None, tmp_path) == []
+    assert asked.catalogs({}, None, tmp_path) == [str(newest)]
