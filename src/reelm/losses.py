@@ -24,25 +24,6 @@ Slopes = tuple[Tensor, Tensor, Tensor, Tensor]
 others up to a factor per row, and that factor."""
 
 
-def sampled_softmax(
-    positive: Float[Tensor, "rows"],
-    negatives: Float[Tensor, "rows negatives"],
-    same: Bool[Tensor, "rows negatives"],
-) -> Float[Tensor, ""]:
-    """Cross-entropy of the chosen item against drawn ones.
-
-    Mean over rows, in nats; ln(1 + negatives) when all scores are equal.
-
-    Args:
-        same: a drawn item that is the chosen one of this row; it is left out there.
-
-    Source: Jean et al. 2015, "On using very large target vocabulary", arXiv:1412.2007, section 3;
-    with an even draw, whose correction is the same for all items and drops out.
-    """
-    logits = torch.cat([positive[:, None], negatives.masked_fill(same, -torch.inf)], dim=1)
-    return (logits.logsumexp(1) - positive).mean()
-
-
 def shared_softmax(
     states: Float[Tensor, "rows dim"],
     chosen: Float[Tensor, "rows dim"],
@@ -51,14 +32,18 @@ def shared_softmax(
     log_chance: tuple[Float[Tensor, "rows"], Float[Tensor, "negatives"]] | None = None,
     weight: Float[Tensor, "rows"] | None = None,
 ) -> Float[Tensor, ""]:
-    """`sampled_softmax` of dot products with `states`, against drawn items that all rows share.
+    """Cross-entropy of the chosen item against drawn ones that all rows share, by dot products with
+    `states`; a drawn item that is a row's chosen one is left out there.
+
+    Mean over rows, in nats; ln(1 + negatives) when all scores are equal.
 
     Args:
         items: the items whose vectors `chosen` and `drawn` are.
         log_chance: how likely each of these is drawn, as a logarithm, where the draw is uneven;
             it is taken off the logits, so that the loss estimates the whole softmax.
 
-    Source of the correction: Bengio & Senecal 2008, "Adaptive importance sampling".
+    Source: Jean et al. 2015, "On using very large target vocabulary", arXiv:1412.2007, section 3;
+    of the correction: Bengio & Senecal 2008, "Adaptive importance sampling".
     """
     weight = _share(weight, states)
     return _Shared.apply(_softmax_slopes, states, chosen, drawn, items, log_chance, weight)

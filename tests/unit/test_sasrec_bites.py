@@ -85,7 +85,6 @@ def test_some_videos_do_without_their_learned_vector_while_training(two_tastes):
 def test_the_target_is_not_among_what_it_is_set_against(two_tastes):
     from reelm import losses
 
-    positive, negatives = torch.zeros(2), torch.zeros(2, 3)
-    same = torch.tensor([[True, False, False], [False, False, False]])
-    found = losses.sampled_softmax(positive, negatives, same)
+    one, items = torch.zeros(2, 1), (torch.tensor([1, 2]), torch.tensor([1, 3, 4]))
+    found = losses.shared_softmax(one, one, torch.zeros(3, 1), items)
     torch.testing.assert_close(found, torch.tensor([3.0, 4.0]).log().mean())
