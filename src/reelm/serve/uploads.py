@@ -1,7 +1,6 @@
 """Videos that come by the service: checked at once, watched in the background, then in the feed."""
 
 import logging
-import queue
 import shutil
 import threading
 import time
@@ -19,7 +18,7 @@ from reelm.errors import MediaError, ReelmError
 from reelm.media.examine import Examiner
 from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
-from reelm.serve.served import Parts, Served
+from reelm.serve.served import Served
 from reelm.serve.store import Upload
 from reelm.serve.videos import CODECS
 from reelm.serve.watching import Watcher
@@ -29,6 +28,11 @@ MOMENTS = 6
 """Frames that a file must give."""
 LATEST = 20
 """Finished videos that are remembered."""
+AGAIN_S = 5.0
+"""Pause after something other than a video went wrong: the store does not answer, say."""
+REST = 5
+"""While videos wait, the feed is told of finished ones when this many times what the telling took
+has passed: with a million videos it takes the better part of a minute."""
 MATROSKA = b"\x1aE\xdf\xa3"
 """How WebM files begin."""
 
@@ -85,7 +89,7 @@ class Finished:
     began_at: float
     """Seconds UTC."""
     seconds: float
-    """Until it was in the feed."""
+    """That watching took."""
 
 
 class Uploads:
@@ -105,7 +109,8 @@ class Uploads:
         """
         self.config = config or UploadConfig()
         self._served, self.folder, self._make = served, folder, watcher
-        self._queue: queue.Queue[str | None] = queue.Queue(self.config.waiting)
+        self._line: deque[str] = deque()
+        self._come, self._ended = threading.Condition(), threading.Event()
         self._room = threading.BoundedSemaphore(self.config.at_once)
         self._taking = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -120,15 +125,15 @@ class Uploads:
     def stop(self, seconds: float = 5.0) -> None:
         """Let the thread end after the video that it is at; the others wait for the next start."""
         if self._thread is not None:
-            while not self._queue.empty():
-                self._queue.get_nowait()
-            self._queue.put(None)
+            with self._come:
+                self._ended.set()
+                self._come.notify()
             self._thread.join(seconds)
 
     @property
     def waiting(self) -> int:
         """Videos that are not watched yet."""
-        return self._queue.qsize()
+        return len(self._line)
 
     def take_uri(self, uri: str, told: Told) -> tuple[Upload, bool]:
         """Fetch a video and take it; see `take`.
@@ -173,14 +178,14 @@ class Uploads:
             name = there.video_id if there else told.video_id or f"up-{sha256[:16]}"
             if name in self._served.engine.videos.row or _other(self._upload(name), sha256):
                 raise Taken(f"video_id {name!r} is taken; choose another, or leave it out.")
-            if self._queue.full():
+            if len(self._line) >= self.config.waiting:
                 raise Busy(f"{self.config.waiting} videos wait to be watched. Try again later.")
             kept = self.folder / "files" / f"{sha256}{_suffix(path)}"
             shutil.copyfile(path, kept)
             row = _row(name, sha256, kept, facts, told)
             upload = Upload(name, sha256, "queued", row=row)
             self._served.engine.store.put_upload(upload)
-            self._queue.put_nowait(name)
+            self._wait(name)
         return upload, True
 
     def _upload(self, name: str) -> Upload | None:
@@ -213,25 +218,45 @@ class Uploads:
         return looked
 
     def _work(self) -> None:
-        watcher, parts = self._make(), self._served.parts
-        watcher.warm()
-        for upload in self._served.engine.store.uploads():
-            if upload.status == "queued":
-                self._finish(watcher, upload)
-        while True:
-            name = self._queue.get()
-            if name is None:
-                watcher.close()
-                return
-            if _run(self._served.parts) is not _run(parts):  # other encoders
-                watcher.close()
-                watcher, parts = self._make(), self._served.parts
-            upload = self._upload(name)
-            if upload is not None and upload.status == "queued":
-                self._finish(watcher, upload)
+        """One video after the other, whatever befalls the store or the run meanwhile."""
+        desk, left = _Desk(self._served, self._make), False
+        while not self._ended.is_set():
+            name = None
+            try:
+                desk.ready()
+                if not left:
+                    there = self._served.engine.store.uploads()
+                    self._wait(*(one.video_id for one in there if one.status == "queued"))
+                    left = True
+                name = self._next()
+                upload = self._upload(name) if name else None
+                if upload is not None and upload.status == "queued":
+                    desk.ready()  # another run may be served by now
+                    self._finish(desk.watcher, upload)
+                    desk.news = True
+                if desk.news and (not self._line or desk.rested):
+                    desk.tell()
+            except Exception:
+                log.exception("uploads wait, and are tried again")
+                if name:
+                    self._wait(name)
+                self._ended.wait(AGAIN_S)
+        desk.close()
+
+    def _wait(self, *names: str) -> None:
+        """Put videos at the end of the line that are not in it."""
+        with self._come:
+            self._line += [name for name in names if name not in self._line]
+            self._come.notify()
+
+    def _next(self) -> str | None:
+        """The video that has waited for longest; None at the end."""
+        with self._come:
+            self._come.wait_for(lambda: self._line or self._ended.is_set())
+            return None if self._ended.is_set() else self._line.popleft()
 
     def _finish(self, watcher: Watcher, upload: Upload) -> None:
-        """Watch, keep what came of it, and let the feed know."""
+        """Watch, and keep what came of it."""
         began = time.time()
         try:
             seen = watcher.watch(upload.row)
@@ -244,9 +269,54 @@ class Uploads:
             why = str(error) if isinstance(error, ReelmError) else "internal error, see the log"
             done = replace(upload, status="failed", reason=why)
         self._served.engine.store.put_upload(done)
-        self._served.refresh()
         took = time.time() - began
         self.latest.append(Finished(done.video_id, done.status, done.reason, began, took))
+
+
+class _Desk:
+    """Who watches at present, and what the feed has not been told of; used by one thread."""
+
+    def __init__(self, served: Served, make: Callable[[], Watcher]) -> None:
+        self._served, self._make = served, make
+        self._watcher: Watcher | None = None
+        self._run: Run | None = None
+        self._told_at, self._took = 0.0, 0.0
+        self.news = False
+        """Whether there is anything to tell."""
+
+    @property
+    def watcher(self) -> Watcher:
+        assert self._watcher is not None  # `ready` comes first
+        return self._watcher
+
+    def ready(self) -> None:
+        """Have a watcher with the encoders of the present run."""
+        run = self._served.parts.run if self._served.parts else None
+        if self._watcher is not None and run is self._run:
+            return
+        made, first = self._make(), self._watcher is None
+        self.close()
+        self._watcher, self._run = made, run
+        if first:
+            made.warm()
+
+    @property
+    def rested(self) -> bool:
+        """Whether the feed may be told again though others wait."""
+        return time.monotonic() - self._told_at > REST * self._took
+
+    def tell(self) -> None:
+        """Let the feed know of all that is finished."""
+        began = time.monotonic()
+        self._served.refresh()
+        self.news, self._told_at = False, time.monotonic()
+        self._took = self._told_at - began
+
+    def close(self) -> None:
+        """Let the watcher go."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
 
 class _Room:
@@ -261,10 +331,6 @@ class _Room:
 
     def __exit__(self, *_: object) -> None:
         self._room.release()
-
-
-def _run(parts: Parts | None) -> Run | None:
-    return parts.run if parts else None
 
 
 def _other(upload: Upload | None, sha256: str) -> bool:

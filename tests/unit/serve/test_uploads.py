@@ -7,6 +7,8 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
+from reelm.serve import uploads
+from reelm.serve.database import Unavailable
 from reelm.serve.engine import EngineConfig
 from reelm.serve.served import Parts, Served
 from reelm.serve.service import HANDS, create_app
@@ -223,6 +225,51 @@ def test_what_cannot_be_watched_says_so_and_can_be_sent_again(client, clips, see
     seer.wrong = None
     assert send(client, clips[0], video_id="other").json()["item_id"] == name
     until(client, name, "ready")
+
+
+def test_a_store_that_fails_for_a_while_loses_no_upload(
+    client, served, clips, seer, monkeypatch, caplog
+):
+    monkeypatch.setattr(uploads, "AGAIN_S", 0.05)
+    store, failures = served.engine.store, iter([Unavailable("store", "no answer")] * 3)
+    real = store.put_upload
+
+    def fails(upload):
+        if upload.status == "ready" and (error := next(failures, None)):
+            raise error
+        real(upload)
+
+    monkeypatch.setattr(store, "put_upload", fails)
+    names = [send(client, data).json()["item_id"] for data in clips[:2]]
+    for name in names:
+        until(client, name, "ready")
+    assert caplog.text.count("uploads wait, and are tried again") == 3
+    assert len(seer.seen) == 5, "three of them twice or thrice"
+
+
+def test_while_others_wait_the_feed_is_not_made_anew_for_each(client, served, clips, seer):
+    told, real = [], served.refresh
+
+    def slow(notes=False):
+        told.append(len(seer.seen))
+        time.sleep(0.3)
+        real(notes)
+
+    served.refresh = slow
+    seer.may.clear()
+    names = []
+    for data in clips[:3]:  # one is watched, two wait
+        while (sent := send(client, data)).status_code == 429:
+            time.sleep(0.02)
+        names.append(sent.json()["item_id"])
+    seer.may.set()
+    for name in names:
+        until(client, name, "ready")
+    end = time.monotonic() + 6
+    while not served.engine.videos.row.keys() >= set(names) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert served.engine.videos.row.keys() >= set(names)
+    assert told == [1, 3]
 
 
 def test_what_waited_is_watched_after_a_restart_and_what_was_ready_is_there(
