@@ -1,12 +1,16 @@
 """TRAWL: what the contrasts add to the same adapter trained by the recommender's loss.
 
-    REELM_DATA=... python benchmarks/paper_trawl.py tiktok|goodreads [--seeds N] [--only ARM ...]
+    REELM_DATA=... python benchmarks/paper_trawl.py tiktok|goodreads|ml1m [--seeds N]
+        [--only ARM ...]
 
 tiktok: data and columns are those of paper_graph.py, and so are schedule (but for patience),
 temperature and objective: they were not chosen again for this model.
 goodreads: the books and users of paper_kar.py, each user's last book the test and the one before
 validation, all books ranked. Books are known by their titles or by what GPT-3.5 wrote from these;
 `dealt` vectors are those of other books. What a user is known by is the mean of his books.
+ml1m: MovieLens-1M in CoLLM's cut, as paper_kar.py has it, titles and genres; learned from are the
+liked films alone. AUC and log loss are of the rated places, whose probabilities are the scores by a
+slope and a shift that fit validation best.
 `loss alone` has the adapter and no contrast; `dealt` contrasts are the placebo, whose partners are
 dealt out to others; `no mask` takes what a user chose too for a negative of his; `cosine` compares
 items with what a user chose by one table of frozen vectors as they are, which is what the adapter
@@ -16,6 +20,7 @@ must beat on items that training never saw.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import paper_graph
 import paper_kar
 import polars as pl
@@ -24,8 +29,13 @@ from paper_graph import FEATURES, SMOOTH, SOFT, TRAIN
 from paper_sasrec import SHOP, SHOP_TRAIN
 from study import Arm
 
+from reelm import probabilities
+from reelm.data.batches import exposed
+from reelm.data.exposures import Exposures
 from reelm.data.split import Split
+from reelm.evaluate.ranking import asking
 from reelm.models import find
+from reelm.models.base import Retriever
 
 NONE = {"contrast_user": 0.0, "contrast_item": 0.0, "align": 0.0}
 BOTH = {"align": 0.0}
@@ -54,6 +64,14 @@ AGAINST = {
         ("said, contrasts", "title, contrasts"),
         ("said, contrasts", "sasrec"),
     ],
+    "ml1m": [
+        ("title, loss alone", "lightgcn"),
+        ("title, loss alone", "title of others, loss alone"),
+        ("title, contrasts", "title, loss alone"),
+        ("title, contrasts dealt", "title, loss alone"),
+        ("title, contrasts", "sasrec"),
+        ("sasrec, title", "sasrec"),
+    ],
 }
 
 
@@ -73,7 +91,17 @@ def tiktok() -> list[Arm]:
 
 def goodreads() -> list[Arm]:
     """The lines of its table."""
-    texts = {"title": "title", "said": "said"}
+    return told_by("title", "said")
+
+
+def ml1m() -> list[Arm]:
+    """The lines of its table."""
+    return told_by("title")
+
+
+def told_by(*tables: str) -> list[Arm]:
+    """Lines over items that are known by these tables of texts."""
+    texts = {name: name for name in tables}
     others = {f"{name} of others": f"{table}, dealt" for name, table in texts.items()}
     plain = [fixed(f"cosine, {name}", "content", features=table) for name, table in texts.items()]
     alone = [
@@ -83,12 +111,12 @@ def goodreads() -> list[Arm]:
     contrasts = [
         told(f"{name}, contrasts", {"features": (table,)} | GENTLE) for name, table in texts.items()
     ]
-    dealt = told("said, contrasts dealt", {"features": ("said",), "dealt": True} | GENTLE)
+    last = tables[-1]
+    dealt = told(f"{last}, contrasts dealt", {"features": (last,), "dealt": True} | GENTLE)
     peers = [
         Arm("lightgcn", "lightgcn", find("lightgcn").Config(**SMOOTH), TRAIN),
         sequential("sasrec", {}),
-        sequential("sasrec, title", {"items": "both", "features": ("title",)}),
-        sequential("sasrec, said", {"items": "both", "features": ("said",)}),
+        *(sequential(f"sasrec, {n}", {"items": "both", "features": (n,)}) for n in tables),
     ]
     return [fixed("popularity", "popularity"), *plain, *peers, *alone, *contrasts, dealt]
 
@@ -115,27 +143,49 @@ def books() -> Split:
     return study.held_out(log.with_columns(event=pl.lit("like")), features)
 
 
-DATA: dict[str, tuple[Callable[[], Split], Callable[[], list[Arm]], Any]] = {
-    "tiktok": (study.tiktok, tiktok, paper_graph.parts),
-    "goodreads": (books, goodreads, None),
+def rated(model: Retriever, data: Split) -> dict[str, Any]:
+    """The figures of rated places in place of those of lists."""
+    assert data.valid_shown is not None and data.test_shown is not None
+    slope, shift = probabilities.fitted(data.valid_shown.label, scores(model, data.valid_shown))
+    found, shown = scores(model, data.test_shown), data.test_shown
+    likely = probabilities.sigmoid(slope * found + shift)
+    figures = probabilities.rate(shown.label, found, likely, shown.user)
+    return {"test": {name: round(value, 5) for name, value in figures.items()}}
+
+
+def scores(model: Retriever, shown: Exposures) -> np.ndarray:
+    """What the model says of every place with the history it had."""
+    parts = []
+    with asking(model):
+        for batch in exposed(shown, 256, 50):
+            every = model.score(batch.user, batch.history)
+            parts.append(every.gather(1, batch.item[:, None])[:, 0].float().numpy())
+    return np.concatenate(parts)
+
+
+RECALL = ("recall@20", "ndcg@20")
+DATA: dict[str, tuple[Callable[[], Split], Callable[[], list[Arm]], Any, tuple[str, ...]]] = {
+    "tiktok": (study.tiktok, tiktok, paper_graph.parts, RECALL),
+    "goodreads": (books, goodreads, None, RECALL),
+    "ml1m": (paper_kar.ml1m, ml1m, rated, ("auc", "uauc", "logloss")),
 }
 
 
 def main() -> None:
     """Rows that are missing are made; then the table and the paired differences are printed."""
     asked = study.asked(*DATA)
-    read, lines, extra = DATA[asked.data]
+    read, lines, extra, metrics = DATA[asked.data]
     table, data = f"paper_trawl_{asked.data}", read()
     chosen = study.wanted(lines(), asked.only)
     for seed in range(asked.seeds):
         some = [arm for arm in chosen if not (seed and arm.model in UNTRAINED)]
         study.run(table, data, some, [seed], extra)
-    print(study.show(table, ("recall@20", "ndcg@20")))
+    print(study.show(table, metrics))
     made = {row["arm"] for row in study.rows(table)}
     for one, other in AGAINST[asked.data]:
         if {one, other} <= made:
-            mean, half, seeds = study.paired(table, one, other, "recall@20")
-            print(f"{one} - {other}: recall@20 {mean:+.4f} ± {half:.4f} ({seeds} seeds)")
+            mean, half, seeds = study.paired(table, one, other, metrics[0])
+            print(f"{one} - {other}: {metrics[0]} {mean:+.4f} ± {half:.4f} ({seeds} seeds)")
 
 
 if __name__ == "__main__":
