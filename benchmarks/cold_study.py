@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import study
 import torch
-from world_study import EPOCHS, HERE, PEOPLE, SEED, VIDEOS, Truth, cut, interval
+from world_study import EPOCHS, HERE, PEOPLE, SEED, VIDEOS, Truth, cut
 
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends import find as find_backend
@@ -158,14 +158,14 @@ def trained(name: str, split: Split, seed: int) -> Iterator[tuple[str, dict[str,
             yield f"{name} {more:+.2f}", measure(scores + more * unseen, split)
 
 
-def one_seed(seed: int, split: Split, truth: Path, done: set) -> None:
-    """The arms of one population that have no line yet."""
+def one_seed(seed: int, split: Split, truth: Path, done: set, arms: Sequence[str]) -> None:
+    """Those of these arms of one population that have no line yet, and the truth's."""
     data = split.train
     if (seed, "truth") not in done:
         utility = np.zeros((len(data.users), len(data.items)), np.float32)
         utility[:, 1:] = true_utility(truth, data.users, data.items[1:])
         append(seed, "truth", measure(torch.from_numpy(utility), split))
-    for name in TRAINED:
+    for name in arms:
         if (seed, name) not in done:
             rows = list(trained(name, split, seed))
             for arm, figures in reversed(rows):  # its own line last: it says that all are there
@@ -187,7 +187,7 @@ def rows(seeds: Sequence[int] | None = None) -> dict[str, dict[int, dict[str, fl
 
 def table(found: dict) -> str:
     """The tables of docs/cold.md: means with intervals, then paired figures."""
-    said = lambda values: "{:.3f} ± {:.3f}".format(*interval(np.array(values)))  # noqa: E731
+    said = lambda values: "{:.3f} ± {:.3f}".format(*study.interval(values))  # noqa: E731
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for arm, title in TITLES.items():
         if arm in found:
@@ -204,7 +204,7 @@ def table(found: dict) -> str:
             cells = [said(share)]
             for key in ("warm in mixed", "warm"):
                 change = [100 * (found[arm][s][key] / found["plain"][s][key] - 1) for s in seeds]
-                cells.append("{:+.1f} ± {:.1f} %".format(*interval(np.array(change))))
+                cells.append("{:+.1f} ± {:.1f} %".format(*study.interval(change)))
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -255,6 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, default=Path("work/study"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[10, 11, 12, 13, 14])
+    parser.add_argument("--only", nargs="*", default=list(TRAINED), help="train these arms alone")
     parser.add_argument("--summary", action="store_true", help="only sum up lines that are there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -263,7 +264,7 @@ def main() -> None:
         for seed in arguments.seeds:
             done = {(s, arm) for arm, by in rows().items() for s in by}
             split, truth = cut(ids, found, seed, arguments.work)
-            one_seed(seed, split, truth, done)
+            one_seed(seed, split, truth, done, arguments.only)
     found = rows(arguments.seeds)
     print(table(found))
     if all(f"{name} {more:+.2f}" in found for name in PLOTTED for more in BONUSES):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import study
 import torch
 
 from reelm.annotate import AnnotateConfig, annotate
@@ -147,18 +148,11 @@ def one_seed(seed: int, split: Split, truth: Path) -> dict[str, dict[str, float]
     return out
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval (Student's t)."""
-    t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
-    half = t.get(len(values), 1.96) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)
-
-
 def summary(rows: list[dict[str, dict[str, float]]]) -> dict:
     """Means with intervals, and paired differences from the arms they are compared with."""
     table = {
         arm: {
-            key: interval(np.array([row[arm][key] for row in rows]))
+            key: study.interval([row[arm][key] for row in rows])
             for key in rows[0][arm]
             if key != "cpu_s"
         }
@@ -178,7 +172,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict:
     }
     paired = {
         name: {
-            key: interval(np.array([row[one][key] - row[other][key] for row in rows]))
+            key: study.interval([row[one][key] - row[other][key] for row in rows])
             for key in rows[0][one]
             if key != "cpu_s"
         }
