@@ -39,7 +39,7 @@ def identity(folder: Path) -> dict[str, Any]:
             "saved with its processor."
         )  # fmt: skip
     decoding = {"method": "greedy", "improbable": IMPROBABLE}
-    told = {"backend": "whisper", "model": str(folder), "weights": files.weights_hash(folder)}
+    told = {"backend": "whisper", "model": folder.name, "weights": files.weights_hash(folder)}
     return told | {"decoding": decoding}
 
 
