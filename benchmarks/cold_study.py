@@ -194,14 +194,15 @@ def table(found: dict) -> str:
             cells = [said([r[key] for r in found[arm].values()]) for key in COLUMNS]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += ["", "Per population, then averaged:", ""]
-    lines += ["| | cold, as a share of the true utility's | warm in mixed, against plain |"
-              " warm list, against plain |", "|---|---|---|---|"]  # fmt: skip
+    lines += ["| | cold, as a share of the true utility's | hits, likewise | warm in mixed,"
+              " against plain | warm list, against plain |", "|---|---|---|---|---|"]  # fmt: skip
     for arm, title in TITLES.items():
         if arm in found and "truth" not in arm:
             seeds = [s for s in found[arm] if s in found["plain"] and s in found["truth"]]
-            share = [found[arm][s]["cold in mixed"] / found["truth"][s]["cold in mixed"]
-                     for s in seeds]  # fmt: skip
-            cells = [said(share)]
+            cells = [
+                said([found[arm][s][key] / found["truth"][s][key] for s in seeds])
+                for key in ("cold in mixed", "cold hit in mixed")
+            ]
             for key in ("warm in mixed", "warm"):
                 change = [100 * (found[arm][s][key] / found["plain"][s][key] - 1) for s in seeds]
                 cells.append("{:+.1f} ± {:.1f} %".format(*study.interval(change)))
