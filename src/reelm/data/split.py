@@ -109,10 +109,9 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with what training sees: the training data and the questions it chooses by."""
-        valid = self.valid
-        seen = [valid.users, valid.start, valid.stop, valid.target, valid.target_offsets]
         shown = self.valid_shown.digest() if self.valid_shown is not None else b""
-        return f"{self.name}-{self.train.fingerprint}-{_digest(seen, shown)}"
+        asked = _digest([], self.valid.digest().encode() + shown)
+        return f"{self.name}-{self.train.fingerprint}-{asked}"
 
 
 def split(data: Dataset, config: SplitConfig | None = None) -> Split:
