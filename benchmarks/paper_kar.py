@@ -116,14 +116,14 @@ def books(source: Path) -> tuple[pl.DataFrame, list[Features]]:
             {"user_id": pl.String, "video_id": pl.String}
         )
     )
-    told = pl.read_parquet(source / "books.parquet").with_columns(
+    known = pl.read_parquet(source / "books.parquet").with_columns(
         video_id=pl.col("bid").cast(pl.String)
     )
-    told = told.join(log, on="video_id", how="semi")
-    ids = told["video_id"].to_list()
+    known = known.join(log, on="video_id", how="semi")
+    ids = known["video_id"].to_list()
     features = [
-        encoded("title", ids, told["title"].to_list()),
-        encoded("said", ids, told["llm_description"].to_list()),
+        encoded("title", ids, known["title"].to_list()),
+        encoded("said", ids, known["llm_description"].to_list()),
     ]
     return log, [*features, *map(dealt, features)]
 

@@ -101,16 +101,12 @@ def ml1m() -> list[Arm]:
 
 def told_by(*tables: str) -> list[Arm]:
     """Lines over items that are known by these tables of texts."""
-    texts = {name: name for name in tables}
-    others = {f"{name} of others": f"{table}, dealt" for name, table in texts.items()}
-    plain = [fixed(f"cosine, {name}", "content", features=table) for name, table in texts.items()]
+    read = {n: n for n in tables} | {f"{n} of others": f"{n}, dealt" for n in tables}
+    plain = [fixed(f"cosine, {n}", "content", features=n) for n in tables]
     alone = [
-        told(f"{name}, loss alone", {"features": (table,)} | NONE)
-        for name, table in (texts | others).items()
+        told(f"{name}, loss alone", {"features": (table,)} | NONE) for name, table in read.items()
     ]
-    contrasts = [
-        told(f"{name}, contrasts", {"features": (table,)} | GENTLE) for name, table in texts.items()
-    ]
+    contrasts = [told(f"{n}, contrasts", {"features": (n,)} | GENTLE) for n in tables]
     last = tables[-1]
     dealt = told(f"{last}, contrasts dealt", {"features": (last,), "dealt": True} | GENTLE)
     peers = [

@@ -32,7 +32,7 @@ AGAIN_S = 5.0
 """Pause after something other than a video went wrong: the store does not answer, say."""
 REST = 5
 """While videos wait, the feed is told of finished ones when this many times what the telling took
-has passed: with a million videos it takes the better part of a minute."""
+has passed, since that grows with the catalogue."""
 MATROSKA = b"\x1aE\xdf\xa3"
 """How WebM files begin."""
 
