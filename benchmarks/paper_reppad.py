@@ -15,12 +15,14 @@ many steps as 100 of theirs, and items' vectors are normalised on entry, which t
     G  foreign     B, but what stands in front is another user's history
     H  sampled     softmax against 256 drawn items, no copies
     I  long        A for four times the steps, so that it meets about as many places as B
-    R  released    B in the authors' recipe: batches of 256, up to 400 epochs (not run by default)
+    R  released    B in the authors' recipe: batches of 256, up to 400 epochs, and attention weights
+                   dropped too
+    S  undropped   R without dropping attention weights
 
-All but I and R take the same number of steps, and all are stopped early by validation.
-Beside the metrics, a row says how much of the unmasked top ten the user has already had (repeat),
-its recall without masking (open), how popular the ten are, how many different ones they are,
-and recall by the length of the history.
+R and S are not run by default. All but I, R and S take the same number of steps, and all are
+stopped early by validation. Beside the metrics, a row says how much of the unmasked top ten the
+user has already had (repeat), its recall without masking (open), how popular the ten are, how many
+different ones they are, and recall by the length of the history.
 """
 
 import argparse
@@ -50,7 +52,7 @@ TRAIN = TrainConfig(
 
 
 def arms() -> list[Arm]:
-    """The eight arms, and two with other budgets."""
+    """The eight arms, and three with other budgets."""
     changes: dict[str, dict[str, Any]] = {
         "A base": {},
         "B reppad": {"repeat": "random"},
@@ -65,12 +67,14 @@ def arms() -> list[Arm]:
         Arm(name, "sasrec", RECIPE.model_copy(update=change), TRAIN)
         for name, change in changes.items()
     ]
+    copied = RECIPE.model_copy(update=changes["B reppad"])
     long = TRAIN.model_copy(update={"epochs": 100, "validate_every": 10})
     released = TRAIN.model_copy(update={"epochs": 400, "batch_size": 256, "validate_every": 20})
     return [
         *same,
         Arm("I long", "sasrec", RECIPE, long),
-        Arm("R released", "sasrec", RECIPE.model_copy(update={"repeat": "random"}), released),
+        Arm("R released", "sasrec", copied.model_copy(update={"attention_dropout": 0.5}), released),
+        Arm("S undropped", "sasrec", copied, released),
     ]
 
 

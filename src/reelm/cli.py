@@ -12,6 +12,7 @@ from reelm.errors import ConfigError, ReelmError
 from reelm.options import (
     AsJson,
     CatalogOption,
+    CitedNotes,
     EdgesOption,
     FeaturesOption,
     NotesOption,
@@ -154,9 +155,7 @@ def export(
 def train(
     model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
     features: FeaturesOption = None,
-    notes: Annotated[
-        list[Path] | None, typer.Option(help="Notes folder the service may cite; repeatable.")
-    ] = None,
+    notes: CitedNotes = None,
     edges: EdgesOption = None,
     profiles: ProfilesOption = None,
     catalog: CatalogOption = None,
@@ -252,6 +251,7 @@ def compare(
 def search(
     model: Annotated[str, typer.Option(help="Which recommender.")] = "sasrec",
     features: FeaturesOption = None,
+    notes: CitedNotes = None,
     edges: EdgesOption = None,
     profiles: ProfilesOption = None,
     catalog: CatalogOption = None,
@@ -264,7 +264,7 @@ def search(
 
     raw = asked.raw(settings, sets)
     said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
-    found = asked.sources(raw, catalog, features, work, **said)
+    found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     chosen = asked.section("search", raw)
     folder = verb.search(found.read(), model, raw, chosen, work, found)
     typer.echo(verb.summary(folder))

@@ -25,4 +25,8 @@ ProfilesOption = Annotated[
 NotesOption = Annotated[
     Path | None, typer.Option(help="Notes folder; the newest one if not given.")
 ]
+CitedNotes = Annotated[
+    list[Path] | None,
+    typer.Option("--notes", help="Notes folder the service may cite; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from typer.testing import CliRunner
 
-from reelm import config, files, train
+from reelm import config, files, sources, train
 from reelm.cli import app
 from reelm.data.split import Questions, Split, SplitConfig, leave_last_two, split
 from reelm.errors import ConfigError, MissingInput, MissingPackage, StaleFolder
@@ -370,11 +370,15 @@ def test_from_the_command_line_to_the_best_run(tmp_path):
         return result.stdout.splitlines()
 
     said("ingest", log)
-    told = said("search", "--settings", path, "--set", "search.trials=3")
+    (notes := tmp_path / "notes").mkdir()
+    files.finish(notes, stage="annotate", key="n")
+    told = said("search", "--settings", path, "--set", "search.trials=3", "--notes", notes)
     best = trials.ranked(trials.read(Path(told[-1])))[0]
     (command,) = [line for line in told if line.startswith("next: ")]
     words = command.removeprefix("next: reelm ").split()
-    assert Path(said(*words)[-1]).name == best.run
+    run = Path(said(*words)[-1])
+    assert run.name == best.run
+    assert sources.load(run).notes == (notes,)
 
 
 # ---- killed

@@ -13,7 +13,7 @@ Departures:
   `block = "paper"`;
 - item vectors are normalised before the first block (`norm_input`), as in S3-Rec, BERT4Rec and
   Mamba4Rec;
-- no dropout on attention weights;
+- dropout on attention weights only where it is asked for (`attention_dropout`);
 - places are counted from the newest item, so that a short history reads like the end of a long
   one;
 - items drawn for gBCE are shared by a batch; its authors draw 256 for each place.
@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from reelm.data.dataset import Dataset
@@ -45,6 +45,8 @@ class SASRecConfig(SequentialConfig):
     """Attention heads; must divide `dim`. The paper has 1."""
     feedforward: PositiveInt = 128
     """Width inside the feed-forward networks; the paper's is `dim`."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the attention weights that training drops; it takes longer. The paper: `dropout`."""
     block: Literal["pre_norm", "paper", "gated"] = "pre_norm"
     """pre_norm: layers normalise their input and add to it; paper: the wiring of 2018; gated:
     LiGR, in which a gate weighs what is added and the feed-forward network is a SwiGLU."""
@@ -63,9 +65,9 @@ class SASRecConfig(SequentialConfig):
 class Attention(nn.Module):
     """Causal attention with several heads; queries may be made of something else than keys."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
-        self.heads = heads
+        dim, self.heads, self.dropped = config.dim, config.heads, config.attention_dropout
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -85,19 +87,21 @@ class Attention(nn.Module):
             made = torch.cat([asked, F.linear(x, weight[dim:], bias[dim:])], dim=-1)
         heads = made.unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
         asked, keys, values = heads.unbind(2)
-        mixed = causal_attention(asked, keys, values, part)
+        dropped = self.dropped if self.training else 0.0
+        mixed = causal_attention(asked, keys, values, part, dropped)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class PreNorm(nn.Module):
     """Causal attention, then a feed-forward network; each adds to what it was given."""
 
-    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
+        dim, feedforward = config.dim, config.feedforward
         self.norm_attention, self.norm_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
+        self.attention = Attention(config)
         self.wide, self.narrow = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Float[Tensor, "batch length dim"], part: Part = None
@@ -112,12 +116,13 @@ class Paper(nn.Module):
     """The block of 2018: queries are normalised, keys and values are not, and what is added to is
     the normalised query, then the normalised input of the feed-forward network."""
 
-    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
+        dim, feedforward = config.dim, config.feedforward
         self.norm_attention, self.norm_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
+        self.attention = Attention(config)
         self.wide, self.narrow = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Float[Tensor, "batch length dim"], part: Part = None
@@ -131,14 +136,15 @@ class Paper(nn.Module):
 class Gated(nn.Module):
     """LiGR: attention and a SwiGLU network, each weighed by a gate that its input opens."""
 
-    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
+        dim, feedforward = config.dim, config.feedforward
         self.norm_attention, self.norm_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
+        self.attention = Attention(config)
         self.wide = nn.Linear(dim, 2 * feedforward, bias=False)
         self.narrow = nn.Linear(feedforward, dim, bias=False)
         self.gate_attention, self.gate_forward = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Float[Tensor, "batch length dim"], part: Part = None
@@ -163,8 +169,7 @@ class SASRec(Sequential):
         super().__init__(config, data)
         self.place = nn.Embedding(config.max_length, config.dim)
         nn.init.normal_(self.place.weight, std=0.02)
-        shape = (config.dim, config.heads, config.feedforward, config.dropout)
-        self.blocks = nn.ModuleList(BLOCKS[config.block](*shape) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(BLOCKS[config.block](config) for _ in range(config.layers))
         normed = config.norm_input and config.block != "paper"
         self.norm_input = nn.LayerNorm(config.dim) if normed else nn.Identity()
         self.norm = nn.LayerNorm(config.dim)

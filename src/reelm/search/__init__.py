@@ -349,6 +349,8 @@ def _command(task: Search) -> str:
         for option in ("features", "profiles"):
             for name, folder in getattr(task.sources, option).items():
                 words += [f"--{option}", f"{name}={folder}"]
+        for notes in task.sources.notes:
+            words += ["--notes", str(notes)]
         if task.sources.edges is not None:
             words += ["--edges", str(task.sources.edges)]
     words += ["--work", str(task.work), "--settings", str(task.folder / "best.toml")]

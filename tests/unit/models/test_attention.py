@@ -39,6 +39,18 @@ def test_long_histories_take_torchs_way(monkeypatch):
     torch.testing.assert_close(causal_attention(query, key, value, part), short[1])
 
 
+@pytest.mark.parametrize("part", [None, torch.tensor([[0] * 40 + [1] * 24] * 5)])
+def test_dropout_drops_weights_and_makes_the_rest_larger(part):
+    query, key, _ = made(64, dim=64)
+    torch.manual_seed(0)
+    weights = torch.eye(64).expand(5, 2, 64, 64)  # what is gathered then is the weights themselves
+    whole = causal_attention(query, key, weights, part)
+    dropped = causal_attention(query, key, weights, part, 0.25)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
+    assert kept.sum() / (whole != 0).sum() == pytest.approx(0.75, abs=0.02)
+
+
 def test_bfloat16_stays_near():
     query, key, value = made()
     low = causal_attention(*(t.bfloat16() for t in (query, key, value)))

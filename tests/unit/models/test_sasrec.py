@@ -81,6 +81,18 @@ def test_the_loss_of_the_newest_place_is_that_of_its_scores(two_tastes):
 
 
 @pytest.mark.parametrize("block", ["pre_norm", "paper", "gated"])
+def test_attention_weights_are_dropped_in_training_only(two_tastes, block):
+    settings = SASRecConfig(block=block, dropout=0, attention_dropout=0.5)
+    model = train.build("sasrec", settings, two_tastes, 0)
+    batch = next(model.batches(two_tastes, 24, torch.Generator()))
+    x = model.vectors(batch.history.flatten()).unflatten(0, batch.history.shape)
+    first, second = (model.states(x, batch.history > 0) for _ in range(2))
+    assert not torch.allclose(first, second)
+    first, second = (model.eval().states(x, batch.history > 0) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("block", ["pre_norm", "paper", "gated"])
 def test_every_block_learns_the_circle(two_tastes, block):
     split = leave_last_two(two_tastes)
     settings = SASRecConfig(layers=1, dim=32, feedforward=32, block=block, dropout=0.1)
