@@ -1,14 +1,18 @@
 """Latency of a page of the feed, in process, over an engine with an in-memory store.
 
     python benchmarks/bench_feed.py [--users 300] [--items 5000] [--pages 300] [--places 10]
+        [--seen 1000 3000]
 
 Three kinds of user: known from training, known only from events since, and unknown. The limit
-beside them is the model alone: scoring the catalogue once for one history.
+beside them is the model alone: scoring the catalogue once for one history. Then known users who
+have watched so many videos here (`--seen`, rising, fewer than there are), of which none may come
+again.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -19,7 +23,7 @@ from reelm.data.dataset import Dataset
 from reelm.models.sasrec import SASRecConfig
 from reelm.runs import Run
 from reelm.serve.engine import Engine
-from reelm.serve.store import StoredEvent
+from reelm.serve.records import Feed, Impression, StoredEvent
 from reelm.train import build
 
 
@@ -59,9 +63,21 @@ def strangers_with_events(engine: Engine, users: int) -> None:
         )
 
 
+def seen_before(engine: Engine, user: str, rows: range) -> None:
+    """Videos of these rows that an earlier feed has shown this user, who watched each of them."""
+    ids, feed = engine.videos.ids, Feed(f"before-{rows.start}-{user}", user, again=False)
+    shown = [Impression(at, ids[row], "model", 0.0, "") for at, row in enumerate(rows)]
+    engine.store.add_impressions(feed, shown, engine.store.known(user))
+    engine.store.add_events(
+        StoredEvent(f"{user}-{row}", user, ids[row], "watch", 1e3 + row, 0.9, feed.feed_id)
+        for row in rows
+    )
+
+
 def main() -> None:
     """One line per kind of user, after one for the model alone."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--seen", type=int, nargs="*", default=[1000, 3000])
     for name, value in (("users", 300), ("items", 5000), ("pages", 200), ("places", 10)):
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
@@ -78,6 +94,10 @@ def main() -> None:
         "events_only": spans(lambda n: engine.feed(f"w{n % users}", places), asked.pages),
         "unknown": spans(lambda n: engine.feed(f"x{n}", places), asked.pages),
     }
+    for before, seen in pairwise([0, *asked.seen]):
+        for user in range(users):
+            seen_before(engine, f"u{user}", range(before + 1, seen + 1))
+        kinds[f"seen_{seen}"] = spans(lambda n: engine.feed(f"u{n % users}", places), asked.pages)
     for kind, found in {"model_alone": alone, **kinds}.items():
         report(f"feed/{kind}", vars(asked), found)
 

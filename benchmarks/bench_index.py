@@ -21,7 +21,8 @@ from reelm.data.dataset import Dataset
 from reelm.models import find
 from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 from reelm.train import build
 
 

@@ -21,7 +21,8 @@ from statistics import median
 
 from harness import quartiles, report
 
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 
 
 def acknowledged(store: Store, threads: int, batch: int, seconds: float) -> float:

@@ -34,7 +34,8 @@ from reelm.paired import t_interval
 from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.notes import Notes
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 from reelm.world.people import SPLIT_DAY, simulate
 from reelm.world.tables import DAY_S, EPOCH_S, events_table, video_id, videos_table
 from reelm.world.titles import make_uploads

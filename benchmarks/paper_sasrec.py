@@ -32,9 +32,12 @@ SHOP = SASRecConfig(dim=64, heads=1, feedforward=128, max_length=50, dropout=0.5
 def arms(data: str) -> list[Arm]:
     """The lines of the table of one dataset: name, what differs, epochs on ML-1M and elsewhere."""
     settings, train = (MOVIES, MOVIE_TRAIN) if data == "ml1m" else (SHOP, SHOP_TRAIN)
+    dropped = {"attention_dropout": settings.dropout}
     drawn, plain = {"negatives": 256, "window": "all"}, {"norm_input": False}
     lines: list[tuple[str, dict[str, Any], int, int]] = [
         ("binary", {"objective": "binary"}, 20, 60),
+        ("binary, long", {"objective": "binary"}, 80, 240),
+        ("binary, weights dropped", dropped | {"objective": "binary"}, 40, 240),
         ("sampled", {"objective": "sampled", **drawn}, 20, 40),
         ("gbce", {"objective": "gbce", **drawn}, 20, 40),
         ("softmax", {"objective": "softmax", "window": "all"}, 16, 25),

@@ -9,8 +9,9 @@ import pytest
 
 from reelm.serve.engine import Engine
 from reelm.serve.keys import Keys
+from reelm.serve.records import StoredEvent
 from reelm.serve.server import Access, running
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.store import Store
 
 from .conftest import watch_for_flaws
 from .steps import FLAWS, eventually

@@ -7,7 +7,8 @@ from reelm.data.dataset import Dataset
 from reelm.models.popularity import Popularity
 from reelm.runs import Run
 from reelm.serve.engine import Engine
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 
 
 class Killed(Exception):

@@ -5,9 +5,8 @@ Ids become rows on the way in and rows become ids on the way out; strings never 
 
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -18,16 +17,18 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from reelm.data.tables import Catalog
 from reelm.errors import ReelmError
 from reelm.runs import Run
+from reelm.serve.barred import Barred
 from reelm.serve.exploring import Draws, within
 from reelm.serve.notes import Notes
-from reelm.serve.past import Log, Past, PastRules, read_past
+from reelm.serve.past import Past, PastRules, read_past
 from reelm.serve.picks import Picker, best, ranked
 from reelm.serve.pools import Everything, Pool, Pools, Rows, Scores, Shortlist
 from reelm.serve.ranking import Ranking
 from reelm.serve.reasons import Reasons
+from reelm.serve.records import Feed, Impression, Known, StoredEvent
 from reelm.serve.rules import Expiry, Rules
 from reelm.serve.standing import StandingRules, standing
-from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
+from reelm.serve.store import Store
 from reelm.serve.videos import Videos
 
 SPARE = 50
@@ -44,6 +45,9 @@ class EngineConfig(Rules, StandingRules):
     """Share of places kept for videos that nobody had seen when the model was trained."""
     max_history: PositiveInt = 100
     """Newest interactions of a user that are read."""
+    max_events: PositiveInt = 300
+    """Newest events of a user that are read, to find interactions in. Follows, blocks and what was
+    wanted less count however old they are, and nothing that was seen comes back."""
     min_portion: NonNegativeFloat = 0.5
     """A watch counts as an interaction from this portion on; the same rule as in [dataset]."""
     ranker_candidates: PositiveInt = 100
@@ -126,15 +130,14 @@ class Engine:
         self.store = store or Store()
         self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
         self.videos.usable &= self.config.passing(self.videos)
-        self._expiry = Expiry(self.videos, self.config.newest_days)
+        log = catalog.events if catalog else None
+        self._barred = Barred(self.videos, Expiry(self.videos, self.config.newest_days), log)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}
         self._reasons = Reasons(self.videos, kinds, run.model.personal)
-        log = catalog.events if catalog else None
         stand = standing(self.videos, log, self.config, self.config.min_portion)
         self._picker = Picker(run, self.videos, stand, self.config)
         self._everything = Everything(run, self.videos, self._picker.reads_content)
         self._shortlist = self._short()
-        self._log = Log(catalog.events, self.videos.row) if catalog else None
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
 
@@ -182,7 +185,10 @@ class Engine:
 
     def past(self, user: str) -> Past:
         """What the run and the store know of a user; empty for a stranger."""
-        return self._past(user, self.store.known(user))
+        return self._past(user, self._known(user))
+
+    def _known(self, user: str) -> Known:
+        return self.store.known(user, self.config.max_events)
 
     def _past(self, user: str, known: Known) -> Past:
         trained = self.run.history(user)
@@ -195,7 +201,7 @@ class Engine:
         """Who follows because of a video follows its creator."""
         if event.type not in ("follow", "unfollow") or event.creator is not None:
             return event
-        return replace(event, creator=self.videos.fact(event.video_id, "creator"))
+        return event._replace(creator=self.videos.fact(event.video_id, "creator"))
 
     def similar(self, video: str, n: int = 10) -> list[tuple[str, float]]:
         """Videos like this one, best first, with scores.
@@ -247,11 +253,11 @@ class Engine:
         Raises:
             BadCursor: the user was deleted meanwhile.
         """
-        known = self.store.known(feed.user_id)
+        known = self._known(feed.user_id)
         past, row = self._past(feed.user_id, known), self.videos.row
         here = [row[i.video_id] for i in shown if i.video_id in row]
-        gone = np.array([*here, *self._gone(feed, past, known)], np.int64)
-        more = self._told(self._choose(feed, past, here, np.unique(gone), count), past, len(shown))
+        gone = np.union1d(np.array(here, np.int64), self._barred.rows(feed, past, known))
+        more = self._told(self._choose(feed, past, here, gone, count), past, len(shown))
         if not self.store.add_impressions(feed, more, known if begins else None):
             raise BadCursor(feed.feed_id, "its user was deleted meanwhile")
         return more
@@ -269,18 +275,6 @@ class Engine:
             told = (why.sentence, why.facts, why.because)
             out.append(Impression(place, video, one.source, one.score, *told, name, one.chance))
         return out
-
-    def _gone(self, feed: Feed, past: Past, known: Known) -> list[int]:
-        """Rows that this feed must not show, whatever it showed already."""
-        gone = list(past.blocked)
-        gone += self._expiry.rows(time.time()).tolist()
-        gone += self.videos.by(past.blocked_creators)
-        if not feed.again:
-            gone += [self.videos.row.get(video, 0) for video in known.seen]
-            gone += past.touched
-            if self._log and known.deleted_at is None:
-                gone += self._log.touched(feed.user_id).tolist()
-        return gone
 
     def _choose(
         self, feed: Feed, past: Past, here: list[int], gone: Rows, count: int

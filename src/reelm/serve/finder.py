@@ -83,15 +83,27 @@ class Finder:
         `gone` is ascending. Where it is so long that the index could miss what is left, all are
         compared.
         """
-        wanted = max(WIDTH, 2 * count) + len(gone)
-        rows = self._rows
-        if self._index is not None and 4 * wanted < self._index.size:
-            found = self._searched(query, wanted)
-            left = without(found, gone)
+        wanted = max(WIDTH, 2 * count)
+        if self._index is not None and 4 * (wanted + len(gone)) < self._index.size:
+            left = self._left(query, wanted, gone)
             if len(left) >= count:
                 return _first(left, self.score(query, left), count)
-        left = without(rows, gone)
+        left = without(self._rows, gone)
         return _first(left, self._scan(query, left), count)
+
+    def _left(self, query: Float[np.ndarray, "dim"], wanted: int, gone: Rows) -> Rows:
+        """At least `wanted` rows that the index finds besides those that are `gone`.
+
+        The index takes longer the more is asked for, and few of all that somebody has seen are
+        among what fits best, so it is asked for more only where too little is left.
+        """
+        asked, most = 2 * wanted, wanted + len(gone)
+        while asked < most:
+            left = without(self._searched(query, asked), gone)
+            if len(left) >= wanted:
+                return left
+            asked *= 4
+        return without(self._searched(query, most), gone)
 
     def _scan(self, query: Float[np.ndarray, "dim"], rows: Rows) -> Scores:
         """As `score`; of most rows it is quicker to compare all than to fetch these."""

@@ -10,7 +10,7 @@ from reelm import files
 from reelm.data.corrections import Correction, Corrections, merged
 from reelm.data.tables import applied, read_notes
 from reelm.provenance import provenance_of
-from reelm.serve.store import Upload
+from reelm.serve.records import Upload
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from reelm.errors import ReelmError
 from reelm.serve.counters import Counters
 from reelm.serve.engine import Engine
 from reelm.serve.history import BOUNDS_MS, Latency, Minute, quantile, topics_of
+from reelm.serve.records import Impression
 from reelm.serve.served import Served
-from reelm.serve.store import Impression
 from reelm.serve.uploads import Uploads
 from reelm.serve.videos import Videos
 

@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from reelm.config import Config
 from reelm.data.dataset import POSITIVE
-from reelm.serve.store import StoredEvent
+from reelm.serve.records import StoredEvent
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class Shortlist:
         """Never-seen videos drawn for this user, the same ones until the user has done more."""
         if len(self._unseen) <= DRAWN:
             return self._unseen
-        key = f"{past.user} {len(past.touched)}".encode()
+        key = f"{past.user} {past.rows[-1:]} {len(past.touched)}".encode()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
         drawn = np.random.default_rng(seed).integers(0, len(self._unseen), DRAWN)
         return self._unseen[drawn]

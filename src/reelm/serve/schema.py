@@ -40,6 +40,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE impressions ADD COLUMN run TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE impressions ADD COLUMN propensity REAL",
     ),
+    (
+        "DROP INDEX events_of_user",
+        "CREATE INDEX events_of_user ON events (user_id, timestamp, video_id)",
+        "CREATE INDEX lasting_events ON events (user_id, timestamp) WHERE type IN"
+        " ('follow', 'unfollow', 'block', 'unblock', 'less_like_this', 'undo_less_like_this')",
+    ),
 )
 """Statements that lead from version n to n + 1. Never change one that was released: add one."""
 

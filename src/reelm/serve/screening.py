@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from reelm.serve.messages import Id, Similar, Taken, VideoFacts, VideoUri
+from reelm.serve.records import Upload
 from reelm.serve.served import Served
-from reelm.serve.store import Upload
 from reelm.serve.uploads import Told, Uploads
 from reelm.serve.videos import Videos
 

@@ -22,7 +22,8 @@ from reelm.serve.grown import Scale, grow
 from reelm.serve.notes import Notes, with_uploads
 from reelm.serve.outcomes import Trial
 from reelm.serve.ranking import Ranking
-from reelm.serve.store import Store, Upload
+from reelm.serve.records import Upload
+from reelm.serve.store import Store
 from reelm.serve.trials import Arm, arm_of
 
 

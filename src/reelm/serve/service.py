@@ -42,11 +42,11 @@ from reelm.serve.messages import (
     UserIds,
 )
 from reelm.serve.overview import add_overview, count_page
+from reelm.serve.records import Impression
 from reelm.serve.screening import add_videos, address
 from reelm.serve.served import Served
 from reelm.serve.session import add_session
 from reelm.serve.shell import Shell, explain_errors
-from reelm.serve.store import Impression
 from reelm.serve.trials import TrialReport, report
 from reelm.serve.uploads import Uploads
 from reelm.serve.videos import Videos

@@ -10,111 +10,38 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reelm.serve import schema
 from reelm.serve.commits import Commits
 from reelm.serve.database import MEMORY, Session, database
 from reelm.serve.outcomes import OUTCOMES, Outcome, Trial
 from reelm.serve.readers import Readers
+from reelm.serve.records import LASTING, Feed, Impression, Known, StoredEvent, Upload
+from reelm.serve.seen import LongPasts, Seen
 
 LOCKS = 64
-EVENTS = (
-    "SELECT event_id, user_id, video_id, type, timestamp, portion, feed_id, creator"
-    " FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id"
-)
+EVENT = "event_id, user_id, video_id, type, timestamp, portion, feed_id, creator"
+EVENTS = f"SELECT {EVENT} FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id"
 """Of one user, oldest first."""
+NEWEST = (
+    f"SELECT {EVENT} FROM events WHERE user_id = ?"
+    " ORDER BY timestamp DESC, received_at DESC, event_id DESC LIMIT ?"
+)
+LAST = (
+    f"SELECT {EVENT} FROM events WHERE user_id = ? AND type IN {LASTING}"
+    " ORDER BY timestamp, received_at, event_id"
+)
+SEEN = (
+    "SELECT video_id FROM impressions WHERE user_id = ?"
+    " UNION SELECT video_id FROM events WHERE user_id = ?"
+)
 UPLOADS = "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors FROM uploads"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """One line of the log as a client sent it."""
-
-    event_id: str
-    """Chosen by the client; sending it twice stores it once."""
-    user_id: str
-    video_id: str
-    """Empty where the event names a creator only."""
-    type: str
-    """watch, like, unlike, share, skip, follow, unfollow, block, unblock or less_like_this."""
-    timestamp: float
-    """Seconds UTC."""
-    portion: float | None = None
-    """Share of the video that was watched; only for watch. Replays may exceed 1."""
-    feed_id: str | None = None
-    creator: str | None = None
-    """Whom a follow or a block is about, where it is not one video."""
-
-
-@dataclass(frozen=True)
-class Feed:
-    """One sitting of one user; nothing is shown twice in it."""
-
-    feed_id: str
-    user_id: str
-    again: bool
-    """Videos seen in earlier feeds may come back."""
-
-
-@dataclass(frozen=True)
-class Impression:
-    """One place of a feed, as it was answered."""
-
-    position: int
-    video_id: str
-    source: str
-    """ranked, model, new or fallback; scores compare within one source only."""
-    score: float
-    reason: str
-    """One sentence."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """What the sentence rests on: field to value."""
-    because: tuple[str, ...] = ()
-    """Videos of the user's past that share these facts."""
-    run: str = ""
-    """Name of the run that chose it."""
-    propensity: float | None = None
-    """Chance with which this video was drawn for this place; None where nothing was drawn."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the store knows of one user."""
-
-    events: tuple[StoredEvent, ...] = ()
-    """Oldest first."""
-    seen: frozenset[str] = frozenset()
-    """Videos that any feed showed, or that any event names."""
-    deleted_at: float | None = None
-    """When the user was deleted the last time, seconds UTC: the run's history of this user must
-    not be used. None for others."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A video that came by the service, and what has become of it."""
-
-    video_id: str
-    sha256: str
-    status: str
-    """queued, ready or failed."""
-    reason: str = ""
-    """Why it failed, or what could not be done."""
-    row: Mapping[str, Any] = field(default_factory=dict)
-    """The catalogue's columns."""
-    answer: Mapping[str, Any] = field(default_factory=dict)
-    """What the model said of it."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the answer comes from."""
-    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Vectors by what made them."""
 
 
 class Store:
@@ -139,6 +66,8 @@ class Store:
         self.address, self.folder = self._database.address, self._database.folder
         self.forgets = where == MEMORY
         """Whether all is lost at the end of the process."""
+        self._mine = self.forgets or self.folder is not None  # no other service writes to it
+        self.long_pasts = LongPasts()
         self._counting, self._scrubbing = threading.Lock(), 0
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         first = self._database.connect()
@@ -175,7 +104,7 @@ class Store:
     @property
     def quick(self) -> bool:
         """Whether it answers at once: no server to wait for, and nobody's traces being scrubbed."""
-        return (self.forgets or self.folder is not None) and not self._scrubbing
+        return self._mine and not self._scrubbing
 
     @contextmanager
     def _slow(self) -> Iterator[None]:
@@ -207,7 +136,10 @@ class Store:
             _touch(db, {e.user_id for e in given}, now)
             return new
 
-        return self._commits.do(write, synced)
+        count = self._commits.do(write, synced)
+        for event in given:
+            self.long_pasts.add(event.user_id, (event.video_id,))
+        return count
 
     def sync(self) -> Future[None]:
         """Done when all that was stored before is on the disk."""
@@ -215,19 +147,27 @@ class Store:
 
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
-        return [StoredEvent(*row) for row in self._all(EVENTS, user_id)]
+        return list(map(StoredEvent._make, self._all(EVENTS, user_id)))
 
-    def known(self, user_id: str) -> Known:
-        """All that is known of one user."""
+    def known(self, user_id: str, newest: int = 300) -> Known:
+        """What is known of one user.
+
+        Args:
+            newest: events that are read at most, besides those that last.
+        """
         digest = self._digest(user_id)
 
         def read(db: Session) -> Known:
-            events = tuple(StoredEvent(*row) for row in db.rows(EVENTS, user_id))
-            shown = db.rows("SELECT video_id FROM impressions WHERE user_id = ?", user_id)
-            seen = {event.video_id for event in events}.union(row[0] for row in shown)
-            return Known(events, frozenset(seen), _deleted_at(db, digest))
+            events = _recent(db, user_id, newest)
+            return Known(events, self._seen(db, user_id), _deleted_at(db, digest))
 
         return self._read(read)
+
+    def _seen(self, db: Session, user_id: str) -> Seen:
+        def read() -> list[str]:
+            return [row[0] for row in db.rows(SEEN, user_id, user_id)]
+
+        return self.long_pasts.of(user_id, read) if self._mine else Seen(read())
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
@@ -266,7 +206,10 @@ class Store:
             db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
-        return self._commits.do(write, synced=False)
+        kept = self._commits.do(write, synced=False)
+        if kept:
+            self.long_pasts.add(feed.user_id, (one.video_id for one in shown))
+        return kept
 
     def impressions(self, feed_id: str) -> list[Impression]:
         """All that a feed has shown so far, in order of position."""
@@ -305,6 +248,7 @@ class Store:
             return removed
 
         removed = self._commits.do(write)
+        self.long_pasts.drop(user_id)
         with self._slow(), self._commits.waiting() as db:
             if self._readers is None:
                 self._database.scrub(db)
@@ -381,6 +325,16 @@ class Store:
 
     def _read(self, work: Callable[[Session], T]) -> T:
         return self._readers.do(work) if self._readers else self._commits.do(work, synced=False)
+
+
+def _recent(db: Session, user_id: str, newest: int) -> tuple[StoredEvent, ...]:
+    """So many events of a user, the newest, after those that last and are older."""
+    found = [StoredEvent._make(row) for row in db.rows(NEWEST, user_id, newest)][::-1]
+    if len(found) < newest:
+        return tuple(found)
+    there = {event.event_id for event in found}
+    older = [StoredEvent._make(row) for row in db.rows(LAST, user_id)]
+    return (*(event for event in older if event.event_id not in there), *found)
 
 
 def _deleted_at(db: Session, digest: str) -> float | None:

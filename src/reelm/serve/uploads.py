@@ -18,8 +18,8 @@ from reelm.errors import MediaError, ReelmError
 from reelm.media.examine import Examiner
 from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
+from reelm.serve.records import Upload
 from reelm.serve.served import Served
-from reelm.serve.store import Upload
 from reelm.serve.videos import CODECS
 from reelm.serve.watching import Watcher
 

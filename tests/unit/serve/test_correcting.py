@@ -15,9 +15,10 @@ from reelm.prompts.attributes import Attributes
 from reelm.serve.engine import EngineConfig
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
+from reelm.serve.records import StoredEvent, Upload
 from reelm.serve.served import Parts, Served
 from reelm.serve.service import create_app
-from reelm.serve.store import Store, StoredEvent, Upload
+from reelm.serve.store import Store
 
 from .conftest import VIDEOS, answer, video
 

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from reelm.serve.database import Unavailable, database
-from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
+from reelm.serve.records import Feed, Impression, Known, StoredEvent
+from reelm.serve.store import Store
 
 SECRET = "person-8c1f"
 

@@ -8,7 +8,8 @@ from reelm.runs import Run
 from reelm.serve.engine import BadCursor, Engine, EngineConfig, UnknownVideo
 from reelm.serve.past import PastRules, read_past
 from reelm.serve.reasons import Reasons
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 from reelm.serve.videos import Videos
 
 from .conftest import USERS, VIDEOS, WATCHED, answer, kind, video

@@ -51,6 +51,22 @@ def test_what_is_gone_is_not_found_and_its_place_is_filled(table):
     assert not np.isin(found, gone).any()
 
 
+@pytest.mark.parametrize("nearest", [False, True])
+def test_a_long_past_is_looked_through_only_where_it_is_near(table, monkeypatch, nearest):
+    pytest.importorskip("faiss")
+    rows, query, asked = np.arange(1, 6000), table[0][5], []
+    made = Finder(*table, rows)
+    search = made._searched
+    monkeypatch.setattr(made, "_searched", lambda q, n: asked.append(n) or search(q, n))
+    order = exact(table, query, rows, NONE, len(rows))
+    gone = np.sort(order[:1200] if nearest else order[-1200:])
+    found, _ = made.best(query, 50, gone)
+    assert asked == ([400, 1400] if nearest else [400])
+    assert len(found) == 50 and not np.isin(found, gone).any()
+    hits = len(np.intersect1d(found, exact(table, query, rows, gone, 50)))
+    assert hits > (20 if nearest else 45), "far from the query an index sees less"
+
+
 def test_where_little_is_left_all_are_compared(table):
     rows = np.arange(1, 6000)
     gone = np.arange(1, 5990)

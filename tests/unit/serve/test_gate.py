@@ -159,7 +159,7 @@ def test_a_session_opens_media_and_nothing_else(engine, keys):
         cookie = said.headers["set-cookie"]
         for word in ("HttpOnly", "SameSite=strict", "Path=/media/"):
             assert word in cookie
-        assert key.rpartition("_")[2] not in cookie
+        assert key.split("_", 2)[2] not in cookie
         value = cookie.partition("=")[2].partition(";")[0]
         client.cookies.clear()
         sent = {"cookie": f"reelm_media={value}"}

@@ -11,11 +11,13 @@ import time
 import pytest
 
 from reelm.serve.database import Unavailable
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 
 WRITER = """
 import sys, threading
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 store, said = Store(sys.argv[1]), threading.Lock()
 def write(thread):
     for number in range(100000):

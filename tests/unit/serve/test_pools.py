@@ -5,7 +5,8 @@ import pytest
 from reelm.data.dataset import Dataset
 from reelm.runs import Run
 from reelm.serve.engine import Engine, EngineConfig
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.records import StoredEvent
+from reelm.serve.store import Store
 from reelm.train import TrainConfig, fit
 
 from .conftest import VIDEOS, events, video

@@ -14,8 +14,9 @@ from reelm.errors import BadData, ConfigError, MissingPackage
 from reelm.serve.database import Collision, Unavailable, database
 from reelm.serve.engine import Engine
 from reelm.serve.gate import ServiceConfig
+from reelm.serve.records import Feed, Impression, Known, StoredEvent
 from reelm.serve.service import create_app
-from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
+from reelm.serve.store import Store
 
 
 @pytest.fixture

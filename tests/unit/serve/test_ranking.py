@@ -16,10 +16,11 @@ from reelm.runs import Run, save
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.gate import ServiceConfig
 from reelm.serve.ranking import Ranking
+from reelm.serve.records import StoredEvent
 from reelm.serve.served import Served, UnknownRun
 from reelm.serve.server import open_served
 from reelm.serve.service import create_app
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.store import Store
 from reelm.train import TrainConfig, build, train
 
 from .conftest import USERS, WATCHED, events, kind, video

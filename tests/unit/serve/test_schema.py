@@ -8,8 +8,9 @@ import pytest
 
 from reelm.errors import BadData
 from reelm.serve.database import database
+from reelm.serve.records import Impression, StoredEvent
 from reelm.serve.schema import MIGRATIONS, VERSION
-from reelm.serve.store import Impression, Store, StoredEvent
+from reelm.serve.store import Store
 
 STORES = Path(__file__).parent / "stores"
 TABLES = ("users", "feeds", "impressions", "events")

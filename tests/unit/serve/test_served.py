@@ -20,9 +20,10 @@ from reelm.errors import BadData, ConfigError
 from reelm.models.item_knn import ItemKNN
 from reelm.models.popularity import Popularity
 from reelm.runs import Run, save
+from reelm.serve.records import StoredEvent
 from reelm.serve.served import Served, UnknownRun, sibling
 from reelm.serve.server import open_served, open_uploads, running, store_of
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.store import Store
 from reelm.sources import Sources
 
 from .conftest import events, videos

@@ -6,8 +6,9 @@ import pytest
 
 from reelm.serve import standing as module
 from reelm.serve.engine import Engine, EngineConfig
+from reelm.serve.records import StoredEvent
 from reelm.serve.standing import StandingRules, standing
-from reelm.serve.store import Store, StoredEvent
+from reelm.serve.store import Store
 from reelm.serve.videos import Videos
 
 IDS = ("", "old", "late", "liked", "skipped")

@@ -6,8 +6,9 @@ import pytest
 from reelm.errors import BadData
 from reelm.serve import sqlite
 from reelm.serve.database import Collision, database
+from reelm.serve.records import Feed, Impression, Known, StoredEvent, Upload
 from reelm.serve.schema import VERSION
-from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent, Upload
+from reelm.serve.store import Store
 
 FEED = Feed("f1", "u1", False)
 
@@ -61,7 +62,7 @@ def test_everything_is_there_after_opening_again(where):
     assert second.feed("f1") == FEED
     assert second.impressions("f1") == [shown]
     assert second.events("u1") == [watch(4)]
-    assert second.known("u1").seen == {"v1", "v4"}
+    assert set(second.known("u1").seen.ids) == {"v1", "v4"}
     assert second.version() == VERSION
     assert second.counts() == {"users": 1, "events": 1, "feeds": 1, "impressions": 1, "uploads": 0}
     second.close()

@@ -14,10 +14,11 @@ from reelm.runs import Run
 from reelm.serve import trials
 from reelm.serve.engine import Engine
 from reelm.serve.gate import ServiceConfig
+from reelm.serve.records import Feed, Impression, Known, StoredEvent
 from reelm.serve.served import Served, UnknownRun
 from reelm.serve.server import open_served, store_of
 from reelm.serve.service import create_app
-from reelm.serve.store import Feed, Impression, Known, Store, StoredEvent
+from reelm.serve.store import Store
 
 from .test_served import no_models, work  # noqa: F401  (fixtures)
 

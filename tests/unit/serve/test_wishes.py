@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reelm.serve.engine import BadCursor
-from reelm.serve.store import StoredEvent
+from reelm.serve.records import StoredEvent
 
 from .conftest import VIDEOS, WATCHED, answer, kind, video
 
