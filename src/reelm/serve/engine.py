@@ -169,19 +169,19 @@ class Engine:
         """
         if not cursor:
             feed, start = Feed(secrets.token_urlsafe(9), user, again), 0
-            shown = self._extend(feed, [], n, begins=True)
+            items = self._extend(feed, [], n, begins=True)
         else:
             feed, start = self._resume(user, cursor)
             with self.store.alone(feed.feed_id):
-                shown = self.store.impressions(feed.feed_id)
+                shown = self.store.shown(feed.feed_id)
                 if start > len(shown):
                     raise BadCursor(cursor, "it is ahead of its feed")
-                missing = start + n - len(shown)
-                if missing > 0:
-                    shown += self._extend(feed, shown, missing)
-        items = tuple(shown[start : start + n])
+                there = min(n, len(shown) - start)  # answered before; a cursor may come twice
+                items = self.store.impressions(feed.feed_id, start, there) if there else []
+                if there < n:
+                    items += self._extend(feed, shown, n - there)
         following = f"{feed.feed_id}.{start + n}" if len(items) == n else None
-        return Page(feed.feed_id, items, following)
+        return Page(feed.feed_id, tuple(items), following)
 
     def past(self, user: str) -> Past:
         """What the run and the store know of a user; empty for a stranger."""
@@ -246,7 +246,7 @@ class Engine:
         return feed, int(start)
 
     def _extend(
-        self, feed: Feed, shown: Sequence[Impression], count: int, begins: bool = False
+        self, feed: Feed, shown: Sequence[str], count: int, begins: bool = False
     ) -> list[Impression]:
         """Choose the next places of a feed from the newest past of its user, and keep them.
 
@@ -255,7 +255,7 @@ class Engine:
         """
         known = self._known(feed.user_id)
         past, row = self._past(feed.user_id, known), self.videos.row
-        here = [row[i.video_id] for i in shown if i.video_id in row]
+        here = [row[video] for video in shown if video in row]
         gone = np.union1d(np.array(here, np.int64), self._barred.rows(feed, past, known))
         more = self._told(self._choose(feed, past, here, gone, count), past, len(shown))
         if not self.store.add_impressions(feed, more, known if begins else None):

@@ -211,13 +211,18 @@ class Store:
             self.long_pasts.add(feed.user_id, (one.video_id for one in shown))
         return kept
 
-    def impressions(self, feed_id: str) -> list[Impression]:
-        """All that a feed has shown so far, in order of position."""
+    def shown(self, feed_id: str) -> list[str]:
+        """The videos that a feed has shown so far, in order of position."""
+        query = "SELECT video_id FROM impressions WHERE feed_id = ? ORDER BY position"
+        return [row[0] for row in self._all(query, feed_id)]
+
+    def impressions(self, feed_id: str, start: int = 0, count: int = 2**31) -> list[Impression]:
+        """What a feed has shown so far, in order of position: at most `count` from `start` on."""
         rows = self._all(
             "SELECT position, video_id, source, score, reason, grounds, run, propensity"
-            " FROM impressions WHERE feed_id = ? ORDER BY position",
-            feed_id,
-        )
+            " FROM impressions WHERE feed_id = ? AND position >= ? ORDER BY position LIMIT ?",
+            feed_id, start, count,
+        )  # fmt: skip
         out = []
         for row in rows:
             facts, because = json.loads(row[5])
