@@ -64,6 +64,7 @@ class LongPasts:
             if kept is not None:
                 kept.ids.extend(more)
                 self._size += len(more)
+                self._make_room()
             for new in self._reading.get(user, ()):
                 new.ids.extend(more)
 
@@ -90,6 +91,9 @@ class LongPasts:
         self._let_go(user)  # another thread may have read the same
         self._kept[user] = new
         self._size += len(new.ids)
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self._size > self._most and len(self._kept) > 1:
             self._let_go(next(iter(self._kept)))
 
