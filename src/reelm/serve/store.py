@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,14 +80,16 @@ class Store:
         self._commits = Commits(self._database, first)
         count = self._database.readers  # they need not wait for a writer's sync
         self._readers = Readers(self._database, count) if count else None
+        self._aside = Readers(self._database, 1) if count else None
+        """For what goes through whole tables: feeds do not wait for it."""
 
     def close(self) -> None:
         """Give the database back; nothing may be asked afterwards."""
         self._database.close()
         self._commits.close()
         with self._commits.waiting() as db:
-            if self._readers:
-                self._readers.close()
+            for pool in filter(None, (self._readers, self._aside)):
+                pool.close()
             db.close()
 
     def version(self) -> int:
@@ -254,12 +256,10 @@ class Store:
 
         removed = self._commits.do(write)
         self.long_pasts.drop(user_id)
-        with self._slow(), self._commits.waiting() as db:
-            if self._readers is None:
-                self._database.scrub(db)
-            else:
-                with self._readers.waiting():
-                    self._database.scrub(db)
+        with self._slow(), self._commits.waiting() as db, ExitStack() as others:
+            for pool in filter(None, (self._readers, self._aside)):
+                others.enter_context(pool.waiting())
+            self._database.scrub(db)
         return removed
 
     def put_upload(self, upload: Upload) -> None:
@@ -308,19 +308,15 @@ class Store:
     def outcomes(self, since: float) -> list[Outcome]:
         """What users were shown since then (seconds UTC) and did with it, by run.
 
-        It goes through all of that, on a session of its own: feeds do not wait for it.
+        It goes through all of that; feeds do not wait for it.
         """
-        if self._readers is None:
-            return [Outcome(*row) for row in self._all(OUTCOMES, since, since)]
-        session = self._database.connect()
-        try:
-            return [Outcome(*row) for row in session.rows(OUTCOMES, since, since)]
-        finally:
-            session.close()
+        rows = self._slowly(lambda db: db.rows(OUTCOMES, since, since))
+        return [Outcome(*row) for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """Rows of each table, for the metrics page."""
-        return {t: self._all(f"SELECT count(*) FROM {t}")[0][0] for t in schema.TABLES}
+        """Rows of each table, for the metrics page; feeds do not wait for it."""
+        ask = "SELECT count(*) FROM "
+        return self._slowly(lambda db: {t: db.rows(ask + t)[0][0] for t in schema.TABLES})
 
     def _digest(self, user_id: str) -> str:
         return hashlib.sha256(f"{self._salt}{user_id}".encode()).hexdigest()
@@ -330,6 +326,9 @@ class Store:
 
     def _read(self, work: Callable[[Session], T]) -> T:
         return self._readers.do(work) if self._readers else self._commits.do(work, synced=False)
+
+    def _slowly(self, work: Callable[[Session], T]) -> T:
+        return self._aside.do(work) if self._aside else self._read(work)
 
 
 def _recent(db: Session, user_id: str, newest: int) -> tuple[StoredEvent, ...]:

@@ -168,3 +168,13 @@ def test_a_log_that_cannot_be_put_into_the_file_is_told_and_loses_nothing(
     assert opened.add_events([watch(1)]) == 1
     opened.close()  # waits for whoever is at the log
     assert "disk full" in caplog.text
+
+
+def test_feeds_do_not_wait_while_whole_tables_are_read(store):
+    told = []
+    asking = threading.Thread(target=lambda: told.append(store.counts()), daemon=True)
+    with store._readers.waiting():  # nobody can read for a feed, so counting does not do it there
+        asking.start()
+        asking.join(20)
+        assert told == [dict.fromkeys(("users", "events", "feeds", "impressions", "uploads"), 0)]
+        assert store.outcomes(0.0) == []
