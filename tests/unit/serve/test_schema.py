@@ -10,7 +10,7 @@ from reelm.errors import BadData
 from reelm.serve.database import database
 from reelm.serve.records import Impression, StoredEvent
 from reelm.serve.schema import MIGRATIONS, VERSION
-from reelm.serve.store import Store
+from reelm.serve.store import LAST, NEWEST, Store
 
 STORES = Path(__file__).parent / "stores"
 TABLES = ("users", "feeds", "impressions", "events")
@@ -92,3 +92,12 @@ def test_both_kinds_of_store_have_the_same_columns(url, tmp_path):
         assert dict(other.rows(query, table)) == here, table
     lite.close()
     other.close()
+
+
+@pytest.mark.parametrize(("query", "index"), [(LAST, "lasting_events"), (NEWEST, "events_of_user")])
+def test_events_are_found_by_an_index_of_their_own(tmp_path, query, index):
+    """Else a page of a user of many events goes through all of them."""
+    store = Store(tmp_path / "store.sqlite")
+    (line, *_) = store._all(f"EXPLAIN QUERY PLAN {query.replace('LIMIT ?', 'LIMIT 9')}", "u")
+    assert f"USING INDEX {index} (user_id=?)" in line[-1]
+    store.close()
