@@ -16,7 +16,7 @@ def built(data, **settings) -> SASRec:
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_what_comes_later_changes_nothing_before(kind):
-    block = BLOCKS[kind](8, 2, 8, 0.0).eval()
+    block = BLOCKS[kind](SASRecConfig(dim=8, heads=2, feedforward=8, dropout=0)).eval()
     x = torch.randn(1, 6, 8)
     changed = x.clone()
     changed[:, 4:] = torch.randn(1, 2, 8)
