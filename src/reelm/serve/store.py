@@ -138,9 +138,11 @@ class Store:
             _touch(db, {e.user_id for e in given}, now)
             return new
 
-        count = self._commits.do(write, synced)
-        for event in given:
+        count = self._commits.do(write, synced=False)
+        for event in given:  # before the sync, which may fail: committed they are
             self.long_pasts.add(event.user_id, (event.video_id,))
+        if synced:
+            self.sync().result()
         return count
 
     def sync(self) -> Future[None]:
@@ -254,8 +256,9 @@ class Store:
             )  # fmt: skip
             return removed
 
-        removed = self._commits.do(write)
+        removed = self._commits.do(write, synced=False)
         self.long_pasts.drop(user_id)
+        self.sync().result()
         with self._slow(), self._commits.waiting() as db, ExitStack() as others:
             for pool in filter(None, (self._readers, self._aside)):
                 others.enter_context(pool.waiting())

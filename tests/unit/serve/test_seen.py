@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from reelm.serve import seen
+from reelm.serve.database import Unavailable
 from reelm.serve.engine import Engine, EngineConfig
 from reelm.serve.records import Feed, Impression, Known, StoredEvent
 from reelm.serve.seen import LongPasts
@@ -111,6 +112,24 @@ def test_a_store_says_the_same_whether_it_keeps_users_or_not(where, monkeypatch,
     store.delete_user("u")
     assert "u" not in store.long_pasts
     assert store.known("u").seen.ids == []
+    store.close()
+
+
+def test_a_disk_that_does_not_sync_leaves_what_is_kept_as_the_store_has_it(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store.sqlite")
+    store.add_events([event(1, "v1"), event(2, "v2")])
+    store.known("u")
+
+    def broken():
+        raise Unavailable("store", "no space left")
+
+    monkeypatch.setattr(store._commits._syncs, "_sync", broken)
+    with pytest.raises(Unavailable):
+        store.add_events([event(3, "v3")])
+    assert "u" in store.long_pasts and set(store.known("u").seen.ids) == {"v1", "v2", "v3"}
+    with pytest.raises(Unavailable):
+        store.delete_user("u")
+    assert "u" not in store.long_pasts and store.known("u").seen.ids == []
     store.close()
 
 
