@@ -22,7 +22,7 @@ from reelm.formats.blocks import cleaning, reading
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
-STAGE, VERSION = "ingest", 3
+STAGE, VERSION = "ingest", 4
 WRITTEN = pl.Schema(dict.fromkeys(("user_id", "video_id", "event", "split"), pl.String))
 """Columns of events that are numbered in memory and text in the file."""
 

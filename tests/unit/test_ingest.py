@@ -36,7 +36,9 @@ def source(tmp_path):
     film(folder / "videos" / "b.mp4", 200)
     shutil.copy(folder / "videos" / "a.mp4", folder / "videos" / "copy.mp4")
     (folder / "videos" / "broken.mp4").write_bytes(b"nothing of the kind")
-    (folder / "items.csv").write_text("video_id,path,title,licence\nb,,Bee,MIT\ngone,gone.mp4,,\n")
+    (folder / "items.csv").write_text(
+        "video_id,path,title,licence,lang,Age Rating\nb,,Bee,MIT,de,16+\ngone,gone.mp4,,,,\n"
+    )
     (folder / "events.csv").write_text(
         "user,item,time,portion\n"
         "u1,a,1700000000,0.5\nu1,b,1700000001,0.7\nu2,copy,1700000002,1\n"
@@ -60,6 +62,7 @@ def test_every_row_is_accounted_for(source, tmp_path):
         "MIT",
         "CC0",
     )
+    assert (facts["b"]["language"], facts["b"]["age_rating"]) == ("de", "16+")  # the feed filters
     assert {v: f["duplicate_of"] for v, f in facts.items() if f["duplicate_of"]} == {"copy": "a"}
     assert (facts["a"]["width"], facts["a"]["height"]) == (32, 48)
     assert facts["a"]["duration_s"] == pytest.approx(1.0, abs=0.3)

@@ -19,7 +19,8 @@ TOKEN = r"\w(?:[\w:.\-]*\w)?"
 KEYS = r"split|fold|label|target|ground[ _]truth|rating|rank|y_true|clicked"
 MARK = rf"(?i)\b(?:{KEYS})[\"']?\s*[:=]\s*[\"']?[\w.]+"
 WORDS = ("test", "valid", "validation", "train", "target", "label", "heldout", "held-out")
-SKIP = ("path", "url", "licence", "sha256", "duplicate_of", "video_codec", "audio_codec", "reason")
+SKIP = ("path", "url", "licence", "language", "age_rating", "sha256", "duplicate_of", "video_codec",
+        "audio_codec", "reason")  # fmt: skip
 LEAST = 5  # videos with a word from which it may be called telling
 TITLE = 8  # characters from which a title in a user's text is more than chance
 

@@ -23,9 +23,12 @@ VIDEOS = pl.Schema(
         "creator": pl.String,
         "uploaded_at": pl.Float64,
         "licence": pl.String,
+        "language": pl.String,
+        "age_rating": pl.String,
     }
 )
-"""Columns of `Tables.videos`; `uploaded_at` in seconds UTC, `path` absolute or null."""
+"""Columns of `Tables.videos`; `uploaded_at` in seconds UTC, `path` absolute or null, `age_rating` as
+the source writes it: 12, "16+"."""
 
 SPLITS = {0: "train", 1: "valid", 2: "test"}
 """How data sets of this field number their splits."""
@@ -57,7 +60,8 @@ class ReadOptions(Config):
     """Which column to take for what, e.g. {user_id = "who", timestamp = "seen at"}; an empty name
     says that there is none."""
     items: Path | None = None
-    """Table of videos: video_id and any of path, title, hashtags, creator, uploaded_at, licence."""
+    """Table of videos: video_id and any of path, title, hashtags, creator, uploaded_at, licence,
+    language, age_rating."""
     users: Path | None = None
     """Table of users: user_id and anything else."""
     videos: Path | None = None

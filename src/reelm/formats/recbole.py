@@ -16,7 +16,8 @@ from reelm.formats.blocks import cleaning, columns, log, reading
 from reelm.formats.blocks.writing import returning, separated
 
 ITEM_TYPES = {"title": "token_seq", "hashtags": "token_seq", "creator": "token",
-              "uploaded_at": "float", "licence": "token"}  # fmt: skip
+              "uploaded_at": "float", "licence": "token", "language": "token",
+              "age_rating": "token"}  # fmt: skip
 
 
 class RecBole(Format):

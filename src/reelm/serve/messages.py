@@ -191,6 +191,9 @@ class VideoUri(Strict):
     hashtags: Text | None = None
     creator: Id | None = None
     licence: Text | None = None
+    language: Text | None = None
+    age_rating: Text | None = None
+    """The age in years that it asks for: 12, "16+"."""
 
 
 class Taken(BaseModel):

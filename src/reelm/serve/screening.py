@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -36,8 +37,7 @@ BODY = {
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
                     **{
-                        name: {"type": "string", "maxLength": 2000}
-                        for name in ("video_id", "title", "hashtags", "creator", "licence")
+                        told.name: {"type": "string", "maxLength": 2000} for told in fields(Told)
                     },
                 },
             }

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,6 +76,8 @@ class Told:
     hashtags: str | None = None
     creator: str | None = None
     licence: str | None = None
+    language: str | None = None
+    age_rating: str | None = None
 
 
 @dataclass(frozen=True)
@@ -350,7 +352,6 @@ def _row(
     """The columns of a catalogue."""
     kept = ("bytes", "duration_s", "fps", "width", "height", "has_audio", "video_codec")
     return {
-        "video_id": name, "path": str(path), "sha256": sha256, "ok": True, "duplicate_of": None,
-        "title": told.title, "hashtags": told.hashtags, "creator": told.creator,
-        "licence": told.licence, "uploaded_at": time.time(), **{k: facts.get(k) for k in kept},
+        **asdict(told), "video_id": name, "path": str(path), "sha256": sha256, "ok": True,
+        "duplicate_of": None, "uploaded_at": time.time(), **{k: facts.get(k) for k in kept},
     }  # fmt: skip

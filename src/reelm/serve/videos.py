@@ -15,8 +15,8 @@ from reelm.serve.notes import Notes
 SUFFIXES = {".mp4", ".m4v", ".mov", ".webm"}
 CODECS = {"h264", "av1", "vp8", "vp9"}
 """What browsers play without help; other files would show a black slide."""
-SHOWN = ("title", "hashtags", "creator", "uploaded_at", "licence", "duration_s", "fps", "width",
-         "height", "has_audio", "video_codec", "sha256")  # fmt: skip
+SHOWN = ("title", "hashtags", "creator", "uploaded_at", "licence", "language", "age_rating",
+         "duration_s", "fps", "width", "height", "has_audio", "video_codec", "sha256")  # fmt: skip
 """Catalogue columns that the service tells; never the path."""
 
 

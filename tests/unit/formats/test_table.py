@@ -233,11 +233,11 @@ def folder_of(tmp_path):
         (tmp_path / "videos" / name).write_bytes(name.encode())
     (tmp_path / "events.csv").write_text("user,item,time\nu1,v1,1700000000\nu2,v9,1700000000\n")
     (tmp_path / "videos.csv").write_text(
-        "video_id,path,title,tags,author,upload_time,license\n"
-        'v1,videos/v1.mp4,"One, two",#a #b,c1,1600000000,CC0\n'
-        "v2,,Two,,,,\n"
-        "v2,,again,,,,\n"
-        ",,nameless,,,,\n"
+        "video_id,path,title,tags,author,upload_time,license,language,age_rating\n"
+        'v1,videos/v1.mp4,"One, two",#a #b,c1,1600000000,CC0,en,12\n'
+        "v2,,Two,,,,,,\n"
+        "v2,,again,,,,,,\n"
+        ",,nameless,,,,,,\n"
     )
     (tmp_path / "users.csv").write_text("user_id,age\nu1,30\nu1,31\n")
     return tmp_path
@@ -247,10 +247,11 @@ def test_a_folder_brings_its_tables_and_clips(tmp_path):
     tables = read(folder_of(tmp_path))
     assert tables.videos.schema == VIDEOS
     assert tables.videos.rows() == [
-        ("v1", f"{tmp_path}/videos/v1.mp4", "One, two", "#a #b", "c1", 1.6e9, "CC0"),
-        ("v2", f"{tmp_path}/videos/v2.mp4", "Two", None, None, None, None),
-        ("extra", f"{tmp_path}/videos/extra.webm", None, None, None, None, None),
-    ]
+        ("v1", f"{tmp_path}/videos/v1.mp4", "One, two", "#a #b", "c1", 1.6e9, "CC0",
+         "en", "12"),
+        ("v2", f"{tmp_path}/videos/v2.mp4", "Two", *[None] * 6),
+        ("extra", f"{tmp_path}/videos/extra.webm", *[None] * 7),
+    ]  # fmt: skip
     assert tables.users is not None
     assert tables.users.rows() == [("u1", "30")]
     assert tables.quarantine.select("table", "place", "reason").rows() == [

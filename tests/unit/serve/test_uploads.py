@@ -93,7 +93,8 @@ def until(client, video, status):
 
 
 def test_a_new_video_is_watched_and_shown(client, clips, served):
-    sent = send(client, clips[0], title="<script>alert(1)</script>", creator="mia")
+    labels = {"language": "en", "age_rating": "16+"}
+    sent = send(client, clips[0], title="<script>alert(1)</script>", creator="mia", **labels)
     assert sent.status_code == 202
     assert sent.json()["new"] and sent.json()["status"] == "queued"
     name = sent.json()["item_id"]
@@ -107,6 +108,7 @@ def test_a_new_video_is_watched_and_shown(client, clips, served):
     shown = {item["item_id"]: item["source"] for item in page}
     assert shown[name] == "new"
     assert client.get(f"/v1/similar/{name}").json()
+    assert labels.items() <= facts["facts"].items()
     others = client.get(f"/v1/videos/{video(20)}").json()
     assert others["provenance"] == [{"prompt": "attributes", "model": "by hand"}]
 

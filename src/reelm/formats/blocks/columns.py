@@ -36,6 +36,8 @@ ITEMS = {
     "uploaded_at": ["uploadedat", "uploadtime", "uploaddt", "publishedat", "uploaddate",
                     "createdat", "timestamp"],
     "licence": ["licence", "license"],
+    "language": ["language", "lang"],
+    "age_rating": ["agerating", "contentrating", "minage", "minimumage"],
 }  # fmt: skip
 """Roles in a table of videos."""
 
