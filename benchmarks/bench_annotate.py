@@ -1,6 +1,8 @@
 """Annotating clips: one after the other, as in a notebook, against `annotate`, in one run.
 
-    python benchmarks/bench_annotate.py --catalog work/catalog/KEY [--clips 32] [--rounds 3]
+    python benchmarks/bench_annotate.py [--catalog work/catalog/KEY] [--clips 32] [--rounds 3]
+
+Without `--catalog` that many clips of the rendered world are made in a temporary folder.
 
 `plain`: decode a file without a plan, `generate` of the plain Hugging Face model, parse the
 answer, then the next. `alone`: our reading and our backend, one request at a time. `workers-N`:
@@ -37,6 +39,7 @@ from reelm.backends.base import Request, show
 from reelm.backends.pocket import FOLDER, Pocket
 from reelm.data.tables import Catalog, read_catalog
 from reelm.engine import videos
+from reelm.ingest import IngestConfig, ingest
 from reelm.media import frames as framing
 from reelm.media import packing
 from reelm.media.frames import frames, sample
@@ -49,6 +52,7 @@ from reelm.prompts.attributes import Attributes
 from reelm.prompts.base import Prompt
 from reelm.prompts.caption import Caption
 from reelm.prompts.visual_summary import VisualSummary
+from reelm.world import WorldConfig, render
 
 DEARER = 6  # times the layers of pocket in the model that stands for one of realistic weight
 
@@ -121,6 +125,12 @@ def emptied() -> Iterator[Path]:
     """A folder for one run."""
     with tempfile.TemporaryDirectory() as work:
         yield Path(work)
+
+
+def filmed(folder: Path, clips: int) -> Path:
+    """A catalogue of so many clips of the rendered world."""
+    world = render(WorldConfig(videos=clips), folder / "world")
+    return ingest(world, folder, IngestConfig())
 
 
 def whole(catalog: Catalog, clips: int, rounds: int, crews: Sequence[int]) -> None:
@@ -309,22 +319,24 @@ def model(catalog: Catalog, clips: int, rounds: int) -> None:
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--catalog", type=Path, required=True)
+    parser.add_argument("--catalog", type=Path)
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", choices=["model", "whole", "busy", "stages"])
     asked = parser.parse_args()
-    catalog, sizes = read_catalog(asked.catalog), (asked.clips, asked.rounds)
-    parts: Mapping[str, Callable[[], None]] = {
-        "model": lambda: model(catalog, min(asked.clips, 96), asked.rounds),
-        "whole": lambda: whole(catalog, *sizes, asked.workers),
-        "busy": lambda: busy(catalog, *sizes, asked.workers),
-        "stages": lambda: stages(catalog, min(asked.clips, 96)),
-    }
-    for name, part in parts.items():
-        if asked.only in (None, name):
-            part()
+    with emptied() as work:
+        catalog = read_catalog(asked.catalog or filmed(work, asked.clips))
+        sizes = (asked.clips, asked.rounds)
+        parts: Mapping[str, Callable[[], None]] = {
+            "model": lambda: model(catalog, min(asked.clips, 96), asked.rounds),
+            "whole": lambda: whole(catalog, *sizes, asked.workers),
+            "busy": lambda: busy(catalog, *sizes, asked.workers),
+            "stages": lambda: stages(catalog, min(asked.clips, 96)),
+        }
+        for name, part in parts.items():
+            if asked.only in (None, name):
+                part()
 
 
 if __name__ == "__main__":

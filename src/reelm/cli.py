@@ -10,7 +10,6 @@ import typer
 from reelm import __version__, asked, note_commands
 from reelm.errors import ConfigError, ReelmError
 from reelm.options import (
-    AsJson,
     CatalogOption,
     CitedNotes,
     EdgesOption,
@@ -22,7 +21,7 @@ from reelm.options import (
     Work,
 )
 from reelm.sections import SECTIONS, settings_class
-from reelm.serve.commands import keys
+from reelm.serve import commands as serve_commands
 
 __all__ = ["SECTIONS", "app", "main", "settings_class"]
 
@@ -39,7 +38,7 @@ REFUSED = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR,
 """What a system says of a place that cannot be written: no bug of ours."""
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
-app.add_typer(keys, name="keys")
+app.add_typer(serve_commands.commands)
 app.add_typer(note_commands.commands)
 
 
@@ -295,29 +294,6 @@ def serve(
         pass  # what is wrong with the address is said before anything is loaded
     served = server.open_served(folder, chosen, how)
     server.serve(served, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"), access)
-
-
-@app.command(name="ab-report")
-def ab_report(
-    name: Annotated[str | None, typer.Argument(help="Trial; the newest if none.")] = None,
-    work: Work = Path("work"),
-    as_json: AsJson = False,
-    settings: SettingsFile = None,
-    sets: Set = None,
-) -> None:
-    """What came of a trial of two runs (serve.ab), by arm, with differences and their intervals."""
-    from reelm.serve import trials
-    from reelm.serve.store import Store
-
-    how, usual = asked.section("serve", asked.raw(settings, sets)), work / "serve" / "store.sqlite"
-    if how.store is None and not usual.is_file():
-        raise ConfigError(f"no store at {usual}: nothing was served from there. Say --work.")
-    store = Store(how.store.get_secret_value() if how.store else usual)
-    try:
-        found = trials.report(store, name)
-    finally:
-        store.close()
-    typer.echo(found.model_dump_json(indent=1) if as_json else trials.text(found))
 
 
 @app.command()

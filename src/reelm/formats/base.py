@@ -27,8 +27,8 @@ VIDEOS = pl.Schema(
         "age_rating": pl.String,
     }
 )
-"""Columns of `Tables.videos`; `uploaded_at` in seconds UTC, `path` absolute or null, `age_rating` as
-the source writes it: 12, "16+"."""
+"""Columns of `Tables.videos`; `uploaded_at` in seconds UTC, `path` absolute or null, `age_rating`
+as the source writes it: 12, "16+"."""
 
 SPLITS = {0: "train", 1: "valid", 2: "test"}
 """How data sets of this field number their splits."""

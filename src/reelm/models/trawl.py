@@ -7,22 +7,24 @@ from its abstract: an adapter over frozen vectors, trained together with the rec
 contrasting users with what they chose, items with others that the same user chose, and an item's
 text with its learned vector. Items that a user chose too are no negatives of his, and items are
 corrected for how often they are met. The recommender is a dot product, not a click model. Where
-there are no profiles of users, the mean of what they chose stands for them.
+there are no profiles of users, the mean of what they chose stands for them. A contrast of a user
+with an item leaves that item out of the mean, and items that a profile was made from are not
+contrasted, since the answer would stand in the question; the recommender's loss sees all.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from reelm import losses
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen, MateBatch, PairBatch, with_mates
-from reelm.models.blocks.features import FeatureTables
+from reelm.models.blocks.features import FeatureTables, first_read, profile
 from reelm.models.blocks.graph import Bipartite
-from reelm.models.blocks.items import scaled
 from reelm.models.pairwise import Compare, Pairwise, PairwiseConfig, embedding
 
 
@@ -55,7 +57,8 @@ class TRAWLConfig(PairwiseConfig):
     mask: bool = True
     """Leave what a user chose too out of his negatives."""
     dealt: bool = False
-    """Placebo: contrast with the pairs' partners dealt out to others."""
+    """Placebo: users and items are contrasted with partners of others. Partners and what is left
+    out of the negatives stay where they are: else these alone would tell who chose what."""
 
     @model_validator(mode="after")
     def _as_wide(self) -> "TRAWLConfig":
@@ -73,14 +76,15 @@ class TRAWL(Pairwise):
         super().__init__(config, data)
         self.config: TRAWLConfig = config
         self.tables = FeatureTables(data, config.features, "trawl", config.feature_dropout)
-        graph = Bipartite(data, "mean")
         if config.profiles:
-            told = [data.profile(name, "trawl") for name in config.profiles]
-            table = torch.cat([scaled(one, (one != 0).any(1)) for one in told], dim=1)
+            table = torch.cat([profile(data, name, "trawl") for name in config.profiles], dim=1)
         else:
-            table = graph.to_users(torch.cat(self.tables.whole, dim=1))
+            table = Bipartite(data, "mean").to_users(torch.cat(self.tables.whole, dim=1))
         self.register_buffer("told", table)
         self.told: Tensor
+        chose = np.bincount(Chosen.of(data).user, minlength=len(data.users))
+        self.register_buffer("chose", torch.from_numpy(chose), persistent=False)
+        self.chose: Tensor
         self.user = embedding(len(data.users), config.dim)
         self.item = embedding(len(data.items), config.dim)
         width = sum(self.tables.widths)
@@ -93,9 +97,15 @@ class TRAWL(Pairwise):
         return (*features, *(f"profiles.{name}" for name in config.profiles))
 
     def batches(self, data: Dataset, size: int, rng: torch.Generator) -> Iterator[PairBatch]:
-        chosen = Chosen.of(data)
+        chosen, read = Chosen.of(data), self._read(data)
         for batch in super().batches(data, size, rng):
-            yield with_mates(batch, chosen, self.config.contrast_rows, rng)
+            count = self.config.contrast_rows
+            if read is not None:
+                behind = ~read.holds(batch.user.numpy(), batch.item.numpy())
+                first = torch.from_numpy(np.argsort(~behind, kind="stable"))
+                batch = PairBatch(batch.user[first], batch.item[first], batch.negatives[first])
+                count = min(count, int(behind.sum()))
+            yield with_mates(batch, chosen, count, rng)
 
     def vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         known = self.item * self.seen[:, None]
@@ -109,37 +119,61 @@ class TRAWL(Pairwise):
         users, items = self.vectors()
         terms = compare(users, items)
         assert isinstance(batch, MateBatch)
-        return terms | self._contrasts(batch, users[:, self.config.dim :], items)
+        return terms | self._contrasts(batch, items)
 
     def rankable(self) -> Bool[Tensor, "items"]:
         return self.seen | self.tables.known
 
-    def _contrasts(self, batch: MateBatch, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+    def _read(self, data: Dataset) -> Chosen | None:
+        """Pairs that the profiles were made from.
+
+        Raises:
+            BadData: that is all of them.
+        """
+        if not self.config.profiles:
+            return None
+        place = np.arange(len(data)) - data.offsets[data.user]
+        read = place < first_read(data, self.config.profiles, "trawl")[data.user]
+        return Chosen.of(data, read)
+
+    def _contrasts(self, batch: MateBatch, items: Tensor) -> dict[str, Tensor]:
         """The three terms, those whose weight is 0 left out."""
         config, count = self.config, len(batch.mate)
-        adapted, item, mate = items[:, config.dim :], batch.item[:count], batch.mate
+        if not count:
+            return {}
+        user, item, mate = batch.user[:count], batch.item[:count], batch.mate
+        adapted, learned = items[:, config.dim :], items[:, : config.dim].detach()
         likes, likes_mate = batch.likes, batch.likes_mate
+        own = torch.arange(count, device=item.device)
         if config.dealt:
-            order = torch.randperm(count, device=item.device)
-            item, mate = item[order], mate[order]
-            likes, likes_mate = likes[:, order], likes_mate[:, order]
+            own = own[torch.randperm(count, device=item.device)]
         if not config.mask:
             likes = likes_mate = torch.zeros_like(likes)
         chance = (self.counts.float() / self.counts.sum()).clamp(min=1e-12).log()
         heat, terms = config.contrast_temperature, {}
         if config.contrast_user:
-            own = users[batch.user[:count]]
-            lost = losses.contrast(own, adapted[item], likes, heat, chance[item])
+            who = self.adapt_user(self._told_but(user, item))[own]
+            lost = losses.contrast(who, adapted[item], likes, heat, chance[item])
             terms["contrast_user"] = config.contrast_user * lost
         if config.contrast_item:
-            own = adapted[batch.item[:count]]
-            lost = losses.contrast(own, adapted[mate], likes_mate, heat, chance[mate])
+            lost = losses.contrast(
+                adapted[item][own], adapted[mate], likes_mate, heat, chance[mate]
+            )
             terms["contrast_item"] = config.contrast_item * lost
         if config.align:
-            learned = items[batch.item[:count], : config.dim].detach()
-            lost = losses.in_batch_softmax(adapted[item], learned, batch.item[:count], heat)
+            lost = losses.in_batch_softmax(adapted[item][own], learned[item], item, heat)
             terms["align"] = config.align * lost
         return terms
+
+    def _told_but(
+        self, user: Int[Tensor, "rows"], item: Int[Tensor, "rows"]
+    ) -> Float[Tensor, "rows raw"]:
+        """What is told of users; where it is the mean of what they chose, without these items."""
+        told = self.told[user]
+        if self.config.profiles:
+            return told
+        count = self.chose[user][:, None]
+        return (told * count - torch.cat(self.tables.whole, dim=1)[item]) / (count - 1).clamp(min=1)
 
 
 def _adapter(width: int, config: TRAWLConfig) -> nn.Sequential:

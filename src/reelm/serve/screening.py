@@ -36,9 +36,7 @@ BODY = {
                 "required": ["file"],
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
-                    **{
-                        told.name: {"type": "string", "maxLength": 2000} for told in fields(Told)
-                    },
+                    **{told.name: {"type": "string", "maxLength": 2000} for told in fields(Told)},
                 },
             }
         },

@@ -40,6 +40,12 @@ SEEN = (
     "SELECT video_id FROM impressions WHERE user_id = ?"
     " UNION SELECT video_id FROM events WHERE user_id = ?"
 )
+PIECE = 50_000
+EVERY_EVENT = f"SELECT {EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT {PIECE}"
+EVERY_IMPRESSION = (
+    "SELECT feed_id, position, user_id, video_id, source, score, created_at, run, propensity"
+    f" FROM impressions WHERE (feed_id, position) > (?, ?) ORDER BY feed_id, position LIMIT {PIECE}"
+)
 UPLOADS = "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors FROM uploads"
 T = TypeVar("T")
 
@@ -152,6 +158,22 @@ class Store:
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
         return list(map(StoredEvent._make, self._all(EVENTS, user_id)))
+
+    def every_event(self) -> Iterator[list[tuple]]:
+        """All events of all users as rows of `StoredEvent`, a piece at a time, in no order that
+        means anything; feeds do not wait for it."""
+        return self._pieces(EVERY_EVENT, "")
+
+    def every_impression(self) -> Iterator[list[tuple]]:
+        """All that was ever shown, a piece at a time, as feed, position, user, video, source,
+        score, time, run, propensity; feeds do not wait for it."""
+        return self._pieces(EVERY_IMPRESSION, "", -1)
+
+    def deleted(self, users: Iterable[str]) -> dict[str, float]:
+        """Those of these users who were deleted, and when for the last time (seconds UTC)."""
+        ends = dict(self._slowly(lambda db: db.rows("SELECT digest, deleted_at FROM forgotten")))
+        found = ((user, ends.get(self._digest(user))) for user in (users if ends else ()))
+        return {user: end for user, end in found if end is not None}
 
     def known(self, user_id: str, newest: int = 300) -> Known:
         """What is known of one user.
@@ -329,6 +351,12 @@ class Store:
 
     def _read(self, work: Callable[[Session], T]) -> T:
         return self._readers.do(work) if self._readers else self._commits.do(work, synced=False)
+
+    def _pieces(self, query: str, *after: object) -> Iterator[list[tuple]]:
+        """Rows of a query from one key on to the next; its first columns are the key."""
+        while rows := self._slowly(lambda db, after=after: db.rows(query, *after)):
+            yield rows
+            after = rows[-1][: len(after)]
 
     def _slowly(self, work: Callable[[Session], T]) -> T:
         return self._aside.do(work) if self._aside else self._read(work)

@@ -8,7 +8,7 @@ import torch
 from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen, pairs, with_mates
 from reelm.data.tables import Features
-from reelm.errors import MissingInput
+from reelm.errors import BadData, MissingInput
 from reelm.models.trawl import TRAWL, TRAWLConfig
 from reelm.train import build
 
@@ -111,6 +111,76 @@ def test_the_never_seen_are_found_by_what_is_told_of_them(data):
         users = torch.arange(KINDS)
         scores = model.eval().score(users, torch.zeros(KINDS, 1, dtype=torch.long))[:, unseen]
     assert (scores.argmax(1) == torch.arange(KINDS)).all()
+
+
+def aligned(data, **change):
+    """How well contrasts alone tell what users like among what they never met: mean share of
+    pairs of a liked and another such item that come in the right order. .5 is chance."""
+    torch.manual_seed(0)
+    model = build("trawl", TRAWLConfig(contrast_user=1.0, contrast_item=1.0, **change), data, 0)
+    adam = torch.optim.Adam(model.parameters(), 1e-2)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(15):
+        for batch in model.batches(data, 64, rng):
+            adam.zero_grad()
+            terms = model.loss(batch)
+            torch.stack([v for k, v in terms.items() if k in CONTRASTS]).sum().backward()
+            adam.step()
+    with torch.no_grad():
+        scores = model.eval().score(
+            torch.arange(len(data.users)), torch.zeros(len(data.users), 1, dtype=torch.long)
+        )
+    kind = np.array([(int(name[1:]) // EACH) if name else -1 for name in data.items])
+    shares = []
+    for user, name in enumerate(data.users):
+        unmet = ~Chosen.of(data).holds(np.full(len(kind), user), np.arange(len(kind)))
+        own = kind == int(name[1:]) % KINDS
+        good, bad = scores[user][own & unmet], scores[user][~own & unmet & (kind >= 0)]
+        shares.append((good[:, None] > bad).float().mean())
+    return float(torch.stack(shares).mean())
+
+
+CONTRASTS = ("contrast_user", "contrast_item", "align")
+
+
+def test_contrasts_tell_who_likes_what_and_the_placebo_does_not(data):
+    assert aligned(data) > 0.9
+    assert 0.35 < aligned(data, dealt=True) < 0.65, "partners of others teach it too"
+
+
+def test_a_user_is_contrasted_with_an_item_without_that_item_in_his_mean(data):
+    model = build("trawl", TRAWLConfig(), data, 0)
+    features = torch.cat(model.tables.whole, dim=1)
+    row = data.item[data.user == 3]
+    found = model._told_but(torch.tensor([3]), torch.tensor([int(row[1])]))
+    others = [int(item) for item in row if item != row[1]]
+    assert torch.allclose(found[0], features[others].mean(0), atol=1e-5)
+
+
+def test_one_item_alone_leaves_nothing_in_the_mean():
+    log = pl.DataFrame({"user_id": ["a", "b", "b"], "video_id": ["x", "x", "y"]})
+    table = Features("text", ("x", "y"), np.eye(2, dtype=np.float32))
+    data = Dataset.build(log, [table], videos=["x", "y"])
+    model = build("trawl", TRAWLConfig(), data, 0)
+    alone = torch.tensor([int(data.item[data.user == 0][0])])
+    assert not model._told_but(torch.tensor([0]), alone).any()
+
+
+def test_what_a_profile_was_made_from_is_not_contrasted(data):
+    vectors = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
+    read = np.full(40, 4)
+    said = Features("said", tuple(data.users), vectors, read)
+    told = data.with_profiles([said])
+    model = build("trawl", TRAWLConfig(profiles=("said",)), told, 0)
+    met = []
+    for batch in model.batches(told, 64, torch.Generator().manual_seed(0)):
+        met += zip(batch.user[: len(batch.mate)].tolist(), batch.item.tolist(), strict=False)
+        assert model.loss(batch)
+    last = {(u, int(data.item[data.user == u][-1])) for u in range(40)}
+    assert set(met) == last
+    all_read = data.with_profiles([Features("said", tuple(data.users), vectors, np.full(40, 5))])
+    with pytest.raises(BadData, match="nothing is left"):
+        next(model.batches(all_read, 64, torch.Generator()))
 
 
 def test_profiles_stand_for_users_where_they_are_given(data):
