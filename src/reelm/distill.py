@@ -17,6 +17,7 @@ Departures:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -160,20 +161,26 @@ class Student(Retriever):
             yield ListBatch(batch, torch.cat(parts, dim=1))
 
     def loss(self, batch: ListBatch) -> dict[str, Float[Tensor, ""]]:
-        config, pair = self.config, batch.pairs
-        users, items = self.model.served()
-        terms = {"list": config.list_loss * self._list(batch, users, items)}
-        if config.feature_loss:
-            terms["feature"] = config.feature_loss * self._feature(pair, users, items)
-        if config.from_scratch_loss:
-            own = self.model.loss(pair)
-            terms |= {name: config.from_scratch_loss * term for name, term in own.items()}
-        return terms
+        weight, model = self.config.from_scratch_loss, self.model
+        if not weight:  # by the model's own way, which may count steps and have terms of its own
+            return model.loss_by(batch.pairs, partial(self._taught, batch))
+        own = model.loss(batch.pairs)
+        taught = self._taught(batch, *model.vectors())
+        return taught | {name: weight * term for name, term in own.items()}
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
         return self.model.score(user, history)
+
+    def _taught(self, batch: ListBatch, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """What the teacher has to say of the student's vectors."""
+        users, items = self.model.as_served(users, items)
+        terms = {"list": self.config.list_loss * self._list(batch, users, items)}
+        if self.config.feature_loss:
+            feature = self._feature(batch.pairs, users, items)
+            terms["feature"] = self.config.feature_loss * feature
+        return terms
 
     def _list(self, batch: ListBatch, users: Tensor, items: Tensor) -> Float[Tensor, ""]:
         config, user, candidates = self.config, batch.pairs.user, batch.candidates
@@ -266,6 +273,8 @@ def _teacher(model: Retriever, data: Dataset, config: DistillConfig) -> Vectors 
     deal = deal.to(model.counts.device)
     if isinstance(model, Pairwise):
         users, items = model.served()
+        if model.config.objective == "softmax":  # its chances, not those of longer vectors
+            users = F.normalize(users, dim=1) / model.config.temperature
         if config.teacher_control == "random":
             users, items = (_alike(side, rng) for side in (users, items))
         return Vectors(users.clone(), items[deal])

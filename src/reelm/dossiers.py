@@ -152,7 +152,7 @@ def edge_dossiers(
     found = []
     for user, watched, read in _watched(split.train, answers, most, cut):
         named = (split.train.items[item] for item in best[split.train.row(user)] if item)
-        shown = tuple(video for video in named if line(answers.get(video, {})))
+        shown = tuple(video for video in named if line(answers.get(video, {}), None))
         if len(shown) > 1:
             orders = (shown, shown[::-1])
             two = (_edge_dossier(user, watched, order, answers) for order in orders)
@@ -231,7 +231,7 @@ def _edge_dossier(
     user: str, watched: tuple[str, ...], shown: tuple[str, ...], answers: Answers
 ) -> Dossier:
     named = zip(LETTERS, shown, strict=False)
-    lines = [f"{letter}{CANDIDATE}{line(answers[video])}" for letter, video in named]
+    lines = [f"{letter}{CANDIDATE}{line(answers[video], None)}" for letter, video in named]
     text = "\n".join([*_history(watched, answers), "", *lines, "", PreferenceEdges.ask()])
     tokens = PreferenceEdges.max_tokens
     return Dossier(user, Request(user, (text,), None, tokens), watched, shown)
@@ -247,13 +247,13 @@ def _watched(
         history = train.history(row)
         read = int(cut * len(history))
         newest = dict.fromkeys(train.items[item] for item in history[:read][::-1])
-        told = [video for video in newest if line(answers.get(video, {}))][:most]
+        told = [video for video in newest if line(answers.get(video, {}), None)][:most]
         if told:
             yield user, tuple(told[::-1]), read
 
 
 def _history(watched: Sequence[str], answers: Answers) -> list[str]:
-    return [f"{WATCHED}{line(answers[video])}" for video in watched]
+    return [f"{WATCHED}{line(answers[video], None)}" for video in watched]
 
 
 def _normal(log_chance: Sequence[float]) -> np.ndarray:

@@ -241,11 +241,8 @@ def _titles(table: pl.DataFrame, named: bool) -> list[str]:
 
 def fielded(answer: Mapping[str, Any]) -> str:
     """What is said, each value behind the name of its field; lists are written out."""
-    listed = {
-        name: ", ".join(map(plain, said)) if isinstance(said, list) else plain(said)
-        for name, said in answer.items()
-    }
-    return BETWEEN.join(f"{name}: {said}" for name, said in listed.items() if said)
+    listed = ((name, plain(said)) for name, said in answer.items())
+    return BETWEEN.join(f"{name}: {said}" for name, said in listed if said)
 
 
 def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[str, str]:

@@ -122,7 +122,8 @@ class Run:
         """The model's scores for histories of item rows, oldest first, each perhaps empty.
 
         `users` matters only to models that know users by more than their histories; there a user
-        that training did not know counts as the first one, so ask those for no score. A model
+        that training did not know counts as `model.stranger`: where that is 0, which is the first
+        user, ask for no score. A model
         that rates single places rates every video for every user, which takes its time.
         """
         with torch.inference_mode():

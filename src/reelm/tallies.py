@@ -18,8 +18,9 @@ from scipy.special import log_softmax
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
-from reelm.prompts.base import Prompt
+from reelm.prompts.base import Prompt, plain
 from reelm.prompts.blocks.factors import FACTORS
+from reelm.prompts.blocks.marks import unmarked
 from reelm.prompts.generated_videos import DESCRIPTION as GENERATED
 from reelm.prompts.generated_videos import MOST as INTERESTS
 from reelm.prompts.generated_videos import VIDEOS, GeneratedVideos
@@ -80,14 +81,15 @@ class Tallies(Backend):
 def values(answer: Mapping[str, Any], longest: int | None = LONGEST) -> list[Value]:
     """Values of an answer that say something in at most `longest` characters, lowercase; of any
     length if None."""
-    short = ((field, str(value or "").strip().lower()) for field, value in answer.items())
+    short = ((field, plain(value).lower()) for field, value in answer.items())
     return [(f, v) for f, v in short if v not in SILENT and (not longest or len(v) <= longest)]
 
 
 def line(answer: Mapping[str, Any], longest: int | None = LONGEST) -> str:
-    """An answer in a line, such as `subject: cat; scene: city`; nothing in it can end the line."""
-    plain = ((f, " ".join(v.replace(";", ",").split())) for f, v in values(answer, longest))
-    return "; ".join(f"{field}: {value}" for field, value in plain)
+    """An answer in a line, such as `subject: cat; scene: city`; nothing in it can end the line, or
+    pass for a mark of a chat template."""
+    told = ((field, unmarked(value).replace(";", ",")) for field, value in values(answer, longest))
+    return "; ".join(f"{field}: {value}" for field, value in told)
 
 
 def read(text: str) -> list[Value]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from circle import circle_events
-from reelm import files, losses, runs, train
+from reelm import files, losses, models, runs, train
 from reelm.cli import app
 from reelm.data.split import joined, leave_last_two
 from reelm.distill import DistillConfig, Student, Vectors, distill_run, taught
@@ -119,6 +119,36 @@ def test_the_teachers_best_are_unseen_by_the_user_and_in_its_order(split, teache
     for user in range(24):
         scores[user, split.train.history(user)] = -torch.inf
     assert torch.equal(student.best.long(), scores.topk(3, dim=1).indices)
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("mmssl", {"features": ("text", "text"), "heads": 2}),
+    ("llmrec", {"profiles": ("profile",), "base": "mmssl"}),
+])  # fmt: skip
+def test_a_student_goes_its_own_way_through_every_step(split, teacher, name, settings):
+    """Graphs that are built while training, a decoder: without them it would be another model."""
+    chosen = models.find(name).Config(dim=8, **settings)
+    student = taught(split.train, teacher, name, sections(LISTS, chosen))
+    before = {name: p.detach().clone() for name, p in student.named_parameters()}
+    train.train(student, split.train, QUICK)
+    graphs = [part for name, part in student.named_buffers() if name.endswith("near")]
+    assert graphs and all(part.any() for part in graphs)
+    still = {n for n, p in student.named_parameters() if torch.equal(p, before[n])}
+    assert not still
+
+
+def test_a_teacher_by_softmax_says_the_chances_it_was_trained_to_have(split):
+    settings = MFConfig(dim=8, objective="softmax", temperature=0.2)
+    model = train.build("mf", settings, split.train, 0)
+    with torch.no_grad():
+        model.user.mul_(7.0)
+        student = taught(split.train, Run.of("mf", model, split.train), "mf", sections(LISTS))
+        told = student.teacher(torch.arange(24))
+        cosines = (
+            torch.nn.functional.normalize(model.user) @ torch.nn.functional.normalize(model.item).T
+        )
+    seen = torch.from_numpy(split.train.counts > 0)
+    torch.testing.assert_close(told[:, seen], cosines[:, seen] / 0.2)
 
 
 def test_every_weight_of_student_and_projectors_learns(split, teacher):

@@ -156,3 +156,12 @@ def test_tallies_count_training_alone(split, answers):
     assert even[cat] == even.max() > 0
     late = videos.vectors[videos.ids.index("late0")].argmax()
     assert even[late] < 0
+
+
+def test_sentences_are_told_too_and_counted_by_nobody(split):
+    """A note whose values are all longer than those that two videos share."""
+    told = {f"v{v}": {"visual_summary": f"a {v} cat " * 12} for v in range(12)}
+    asked = dossiers.profile_dossiers(split, told)
+    assert len(asked) == 8
+    assert all("visual_summary: a " in one.request.parts[0] for one in asked)
+    assert not any(tallies.read(row) for row in asked[0].request.parts[0].splitlines()[:2])

@@ -24,7 +24,7 @@ from reelm.backends.base import Answer, Backend, Failure, Maker
 from reelm.data.split import Split
 from reelm.dossiers import Dossier
 from reelm.engine import run
-from reelm.errors import ConfigError, MissingInput
+from reelm.errors import BadData, ConfigError, MissingInput
 from reelm.prompts.base import Prompt
 from reelm.prompts.preference_edges import LETTERS, PreferenceEdges
 from reelm.sources import Sources, interactions
@@ -103,6 +103,11 @@ def annotate_users(
     bare = sources.model_copy(update={"features": {}, "edges": None, "profiles": {}})
     split = bare.read()
     found = _told(prompt, split, dossiers.said(sources.notes), config, base)
+    if not found:
+        raise BadData(
+            f"{prompt.name}: of no user do these notes say anything about what was watched in "
+            f"training: {', '.join(map(str, sources.notes))}. Are they about this catalogue?"
+        )
     wanted = [one for one in found if dossiers.drawn(one.id, config.share)][: config.limit]
     with working(backend, [prompt], config, work) as (speaker, _):
         plan = _plan(prompt, speaker, wanted, config, work)

@@ -145,4 +145,4 @@ class Ranker(Recommender):
 
     def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
         """How alike each item is to all, by scores of a history of one."""
-        return self.score_all(torch.zeros_like(item), item[:, None])
+        return self.score_all(torch.full_like(item, self.stranger), item[:, None])

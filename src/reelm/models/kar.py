@@ -150,17 +150,18 @@ class KAR(Pointwise):
         return cast(Tower, self.towers[side])
 
     def _field(self, side: str, rows: Int[Tensor, "batch candidates"]) -> Tensor:
-        """A tower's answers; between trainings those of all rows are made once and kept, so that
-        serving costs what the backbone costs."""
-        tower = self._tower(side)
+        """A tower's answers, zeros for a stranger (row -1). Between trainings those of all rows are
+        made once and kept, so that serving costs what the backbone costs."""
+        tower, known = self._tower(side), (rows >= 0)[..., None]
+        rows = rows.clamp(min=0)
         if self.training or torch.is_grad_enabled():
             some, place = rows.unique(return_inverse=True)
-            return tower(some, self.shared)[place]
+            return tower(some, self.shared)[place] * known
         if side not in self._kept:
             every = torch.arange(len(tower.table), device=rows.device)
             parts = [tower(some, self.shared) for some in every.split(4096)]
             self._kept[side] = torch.cat(parts)
-        return self._kept[side][rows]
+        return self._kept[side][rows] * known
 
 
 def expert(raw: int, hidden: int, dim: int) -> nn.Sequential:

@@ -44,7 +44,7 @@ from reelm.models.blocks.items import standardised
 from reelm.models.blocks.within import settings_within
 from reelm.models.lightgcn import LightGCN
 from reelm.models.mmssl import MMSSL
-from reelm.models.pairwise import Pairwise, PairwiseConfig, preferred
+from reelm.models.pairwise import Compare, Pairwise, PairwiseConfig, preferred
 
 BASES: dict[str, type[LightGCN | MMSSL]] = {"lightgcn": LightGCN, "mmssl": MMSSL}
 FIX = (
@@ -183,9 +183,8 @@ class LLMRec(Pairwise):
         for batch in super().batches(data, size, rng):
             yield with_edges(batch, said, self.config.share, rng)
 
-    def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
-        assert isinstance(batch, EdgeBatch)
-        terms = self.base.loss_by(batch, partial(self._terms, batch))
+    def loss_by(self, batch: PairBatch, compare: Compare) -> dict[str, Float[Tensor, ""]]:
+        terms = self.base.loss_by(batch, partial(self._terms, batch, compare))
         self.steps += 1
         return terms
 
@@ -206,11 +205,12 @@ class LLMRec(Pairwise):
             )
         return said
 
-    def _terms(self, batch: EdgeBatch, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+    def _terms(
+        self, batch: PairBatch, compare: Compare, users: Tensor, items: Tensor
+    ) -> dict[str, Tensor]:
         """All terms but the base's further ones, from the base's vectors."""
         profiles, attributes, restored = self._sides()
-        users, items = self._fused(users, items, profiles, attributes)
-        terms = self._compared(batch, users, items)
+        terms = compare(*self._fused(users, items, profiles, attributes))
         if self.config.side_loss and attributes:
             terms["side"] = self.config.side_loss * _told(batch, profiles, attributes)
         if restored:
@@ -242,14 +242,17 @@ class LLMRec(Pairwise):
             users, items = users + weight * user, items + weight * item
         return users, items
 
-    def _compared(self, batch: EdgeBatch, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+    def compared(
+        self, batch: PairBatch, users: Tensor, items: Tensor
+    ) -> dict[str, Float[Tensor, ""]]:
         """The loss of pairs and that of edges, over the number of both that was not pruned."""
+        assert isinstance(batch, EdgeBatch)
         config = self.config
         edges = self._edge_losses(batch, users, items)
         if config.objective == "softmax":
             kept = self._stay(edges)
             said = (edges * batch.weight * kept).sum() / len(batch.user)
-            return self.compared(batch, users, items) | {"said": said}
+            return super().compared(batch, users, items) | {"said": said}
         user = users[batch.user]
         lead = (user * items[batch.item]).sum(1)[:, None]
         rows = F.softplus((user[:, None] * items[batch.negatives]).sum(2) - lead).mean(1)

@@ -10,7 +10,9 @@ Departures: (the first five are from the authors' code, which does not do what t
 - the critic reads a row of the graph as the mean of its items' learned vectors, over the items
   drawn for the batch: its size does not depend on the number of items, where the code's first
   layer has items² / 4 weights;
-- the critic has no batch norm, which breaks the penalty on the gradient of single rows;
+- the critic has no batch norm, which breaks the penalty on the gradient of single rows; soft rows
+  and fused scores count alike in a true row, where the code has 1 and 100, and kinds' scores of
+  items a user chose stay in the false ones;
 - edges are scaled symmetrically, not by the user's root alone;
 - the critic takes one step with each of the model's, by the same optimiser: its loss reaches its
   own weights only, and the model's term reaches all others;
@@ -159,7 +161,7 @@ class MMSSL(Pairwise):
                 some, users, views or [user for user, _ in shown]
             )
         if self.judge is not None:
-            terms |= self._judged(self.judge, batch, shown)
+            terms |= self._judged(self.judge, batch, users.detach(), items.detach(), shown)
         return terms
 
     def rankable(self) -> Bool[Tensor, "items"]:
@@ -208,14 +210,19 @@ class MMSSL(Pairwise):
         ).sum()
 
     def _judged(
-        self, judge: Critic, batch: PairBatch, shown: list[tuple[Tensor, Tensor]]
+        self,
+        judge: Critic,
+        batch: PairBatch,
+        users: Tensor,
+        items: Tensor,
+        shown: list[tuple[Tensor, Tensor]],
     ) -> dict[str, Float[Tensor, ""]]:
         """The critic's loss, for its own weights; and what kinds lose by not pleasing it."""
         config = self.config
         user = batch.user[: config.critic_users]
         some = self._looked_at(batch.item[: config.critic_users])
         fake = torch.cat([F.normalize(u[user] @ i[some].T, dim=1) for u, i in shown])
-        true = self._true_rows(user, some).repeat(len(shown), 1)
+        true = self._true_rows(user, some, users, items).repeat(len(shown), 1)
         told = judge(fake.detach(), some).mean() - judge(true, some).mean()
         frozen: dict[str, Tensor] = {k: p.detach() for k, p in judge.named_parameters()}
         pleased: Tensor = functional_call(judge, frozen, (fake, some))
@@ -232,13 +239,15 @@ class MMSSL(Pairwise):
         return torch.cat([chosen, drawn]).unique()
 
     def _true_rows(
-        self, user: Int[Tensor, "batch"], some: Int[Tensor, "some"]
+        self, user: Int[Tensor, "batch"], some: Int[Tensor, "some"], users: Tensor, items: Tensor
     ) -> Float[Tensor, "batch some"]:
-        """What these users chose of these items, made soft by noise; of unit length."""
+        """What these users chose of these items, made soft by noise, beside the fused scores, which
+        are as dense as a kind's; of unit length."""
         chosen = self.graph.rows(user, some)
         noise = -torch.empty_like(chosen).exponential_().log()
         soft = ((chosen + 0.1 * noise) / self.config.gumbel_temperature).softmax(1)
-        return F.normalize(soft + chosen, dim=1)
+        fused = F.normalize(users[user] @ items[some].T, dim=1)
+        return F.normalize(F.normalize(soft, dim=1) + fused, dim=1)
 
     def _age(self) -> None:
         """Count a step, and rebuild the kinds' graphs when it is time. The count and the graphs
@@ -253,13 +262,15 @@ class MMSSL(Pairwise):
         self.built += 1
 
     def _best(self, users: Tensor, items: Tensor) -> Int[Tensor, "users k"]:
-        """The items each user would like best by one kind, of those that training saw."""
+        """The items each user would like best by one kind, of those that training saw; 0, which is
+        no item, where nothing of this kind is known of a user."""
         users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
         k, found = self.near.shape[2], []
         for part in users.split(TILE):
             scores = (part @ items.T).masked_fill(~self.seen, -torch.inf)
             found.append(scores.topk(min(k, int(self.seen.sum())), dim=1).indices)
         best = torch.cat(found).int()
+        best[~users.any(1)] = 0  # of whom nothing is known: all items are alike to them
         return F.pad(best, (0, k - best.shape[1]))
 
     def _forget(self) -> None:

@@ -139,15 +139,21 @@ class Pairwise(Retriever):
 
     def served(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """Vectors whose dot products are the scores of all users and items, but for those that
-        are not `rankable`. A user that training saw nothing of has the mean of the others."""
+        are not `rankable`; kept while nothing is learned."""
         kept = self._kept
         if kept is None or self.training or torch.is_grad_enabled():
-            users, items = self.vectors()
-            if self.known_user.any() and not self.known_user.all():
-                users = torch.where(self.known_user[:, None], users, users[self.known_user].mean(0))
-            kept = users, items
+            kept = self.as_served(*self.vectors())
             self._kept = None if self.training or torch.is_grad_enabled() else kept
-        return kept if self.config.objective == "bpr" else (kept[0], self._unit(kept[1]))
+        return kept
+
+    def as_served(
+        self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
+    ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """What `vectors` gives, as it is scored: a user that training saw nothing of has the mean
+        of the others, and items have unit length where training looks at cosines."""
+        if self.known_user.any() and not self.known_user.all():
+            users = torch.where(self.known_user[:, None], users, users[self.known_user].mean(0))
+        return users, items if self.config.objective == "bpr" else self._unit(items)
 
     def _unit(self, items: Float[Tensor, "items dim"]) -> Float[Tensor, "items dim"]:
         """Vectors of length 1; those of items that training never saw are shorter as far as what

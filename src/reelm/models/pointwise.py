@@ -52,6 +52,7 @@ class Pointwise(Ranker):
     """Learns whether a place was liked, by binary cross-entropy."""
 
     uses_user = True
+    stranger = -1
 
     def __init__(self, config: PointwiseConfig, data: Dataset) -> None:
         super().__init__(config, data)

@@ -49,7 +49,11 @@ class Prompt(BaseModel):
 
 
 def plain(value: object) -> str:
-    """A value as text; empty if it says nothing."""
+    """A value as text, lists and what lies in them written out; empty if it says nothing."""
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(plain, value)))
+    if isinstance(value, Mapping):
+        return " ".join(filter(None, map(plain, value.values())))
     text = str(value or "").strip()
     return "" if text.lower() in SILENT else text
 

@@ -19,6 +19,7 @@ from reelm.data.packing import offsets
 from reelm.data.preferences import LETTERS
 from reelm.data.split import Questions
 from reelm.errors import BadData
+from reelm.prompts.blocks.marks import unmarked
 from reelm.tallies import CANDIDATE, TIMES, WATCHED, YES_NO, Answers, line
 
 ABOUT = (
@@ -89,7 +90,7 @@ def lines(
     )
     found = {}
     for video in videos["video_id"]:
-        title = " ".join(str(titles.get(video) or "").replace(";", ",").split())
+        title = unmarked(str(titles.get(video) or "")).replace(";", ",")
         parts = [
             f"title: {title}" if title and show != "notes" else "",
             line(answers.get(video, {}), longest=None) if show != "titles" else "",

@@ -191,9 +191,9 @@ class Engine:
         return self.store.known(user, self.config.max_events)
 
     def _past(self, user: str, known: Known) -> Past:
+        if known.deleted_at is not None:
+            user = ""  # a deleted user is a stranger, whatever a run still holds: history, profiles
         trained = self.run.history(user)
-        if trained and known.deleted_at is not None:
-            trained = []  # a deleted user is a stranger, whatever the run still holds
         events = [self._about_whom(event) for event in known.events]
         return read_past(user, trained, events, self.videos.row, self._rules)
 

@@ -17,6 +17,7 @@ class Past:
     """One user's past. Rows are the engine's, oldest first."""
 
     user: str
+    """As models know them; empty for one who was deleted."""
     trained: bool = False
     """Whether the run's model was trained with this user."""
     rows: tuple[int, ...] = ()

@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from reelm.errors import ConfigError
 from reelm.models.base import Ranker
-from reelm.models.pointwise import Pointwise
 from reelm.runs import Run
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,7 @@ class Ranking:
         config = getattr(run.model, "config", None) or run.model.Config()
         needs = run.model.needs(config)
         self._may = (run.counts > 0) | any(need.startswith("features") for need in needs)
-        told = any(need.startswith("profiles") for need in needs)
-        # those of one file's family know users by their tables alone, if they read any
-        self._by_row = told if isinstance(run.model, Pointwise) else run.model.uses_user
+        self._by_row = run.model.uses_user and run.model.stranger >= 0
         self.failures = 0
         """How often it raised or gave what is no number."""
 
@@ -54,14 +51,14 @@ class Ranking:
         Whatever goes wrong is counted and logged, and gives NaN.
         """
         out = np.full(len(candidates), np.nan)
-        item, known = self._run.item_rows, self._run.user_rows.get(user)
+        item, row = self._run.item_rows, self._run.user_rows.get(user, self._model.stranger)
         rows = np.array([item.get(video, 0) for video in candidates], np.int64)
         asked = np.flatnonzero((rows > 0) & self._may[rows])
         shown = [item[video] for video in history if video in item]
-        if not len(asked) or not shown or (known is None and self._by_row):
+        if not len(asked) or not shown or (self._by_row and user not in self._run.user_rows):
             return out
         try:
-            out[asked] = self._probability(known or 0, shown, rows[asked])
+            out[asked] = self._probability(row, shown, rows[asked])
         except Exception:
             self.failures += 1
             log.exception("ranker %s failed; the first stage's order is shown", self.name)

@@ -19,6 +19,7 @@ from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_notes
 from reelm.errors import BadData
 from reelm.media.views import Picture
+from reelm.prompts.blocks.marks import unmarked
 from reelm.prompts.details import Details
 from reelm.provenance import provenance
 
@@ -98,7 +99,7 @@ def test_no_text_ends_its_block_or_opens_a_turn(text):
 
 @given(st.text(max_size=80), st.integers(1, 40))
 def test_any_text_is_one_bounded_line_without_marks(text, longest):
-    line = texts.plain(text, longest)
+    line = unmarked(text, longest)
     assert len(line) <= longest and len(line.splitlines()) <= 1
     assert not set("<>[]{}") & set(line)
 
@@ -150,7 +151,7 @@ def test_the_most_liked_comments_are_those_that_fit(catalog, tmp_path):
     commented(catalog, likes=[1, 9, None])
     told = texts.blocks(catalog, ("comments",), 20, tmp_path)["v5"]
     assert told == texts.BEFORE + "<comments>\n- so cute\n- first\n</comments>\n"
-    assert len(texts.plain("word " * 999, 100)) <= 100
+    assert len(unmarked("word " * 999, 100)) <= 100
 
 
 def test_what_is_not_there_is_said(catalog, tmp_path):

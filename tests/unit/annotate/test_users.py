@@ -183,6 +183,12 @@ def test_what_is_missing_is_said(sources, work):
         annotate_users(told, Fake(), UserProfile, PART, work)
 
 
+def test_notes_that_say_nothing_of_what_was_watched_are_an_error(sources, work, monkeypatch):
+    monkeypatch.setattr("reelm.dossiers.said", lambda _: {"another video": {"subject": "cat"}})
+    with pytest.raises(BadData, match="of no user.*Are they about this catalogue"):
+        annotate_users(sources, Fake(), UserProfile, PART, work)
+
+
 def test_what_a_rationale_has_read_is_kept_and_comes_before_the_cut(sources, work):
     half = PART.model_copy(update={"cut": 0.5})
     folder = annotate_users(sources, Tallies(), Rationale, half, work)

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
-from reelm import train
+from reelm import models, train
 from reelm.models.dcn import DCNConfig
 from reelm.models.din import DINConfig
 
@@ -49,3 +52,22 @@ def test_only_the_newest_of_a_long_history_are_read(passed_by):
     user, rated = torch.tensor([0]), torch.tensor([[3]])
     long, short = torch.tensor([[9, 1, 2]]), torch.tensor([[1, 2]])
     assert torch.equal(model.score(user, long, rated), model.score(user, short, rated))
+
+
+@pytest.mark.parametrize("name", ["din", "dcn", "kar"])
+def test_a_stranger_is_one_of_whom_nothing_was_said(passed_by, name):
+    more = {"user_knowledge": "profile", "item_knowledge": ""} if name == "kar" else {}
+    config = models.find(name).Config(**{"dim": 8, "profiles": ("profile",)} | more)
+    with_silent = passed_by.train.profiles["profile"].clone()
+    with_silent[5] = 0  # a user without a profile
+    data = replace(passed_by.train, profiles={"profile": with_silent})
+    model = train.build(name, config, data, seed=0).eval()
+    history, rated = torch.tensor([[1, 2]]), torch.tensor([[3, 4]])
+    scores = [model.score(torch.tensor([user]), history, rated) for user in (-1, 5, 0)]
+    torch.testing.assert_close(scores[0], scores[1])
+    assert not torch.allclose(scores[0], scores[2])
+    with torch.no_grad():
+        torch.testing.assert_close(model.score(torch.tensor([-1]), history, rated), scores[0])
+        alike = model.similar(torch.tensor([3]))
+        alone = model.score_all(torch.tensor([-1]), torch.tensor([[3]]))
+    torch.testing.assert_close(alike, alone)

@@ -3,6 +3,7 @@ import torch
 
 from reelm import train
 from reelm.data.pairs import pairs
+from reelm.data.split import keep
 from reelm.models import find
 
 TWO = {"features": ("text", "text"), "heads": 2}
@@ -128,3 +129,23 @@ def test_a_model_that_is_saved_between_steps_goes_on_the_same(two_tastes):
             found.append({k: v.item() for k, v in model.loss(batch).items()})
         assert found[0] == found[1]
     assert torch.equal(one.near, other.near)
+
+
+def test_a_user_without_interactions_is_joined_to_nothing(two_tastes):
+    """All items would be alike to him, and the same few would be given to all of his kind."""
+    data = keep(two_tastes, two_tastes.user >= 3)  # the first three users come after the cut
+    model = built(data, graph_items=3, dropout=0.0)
+    model.loss(first_batch(data))
+    assert not model.near[:, :3].any()
+    assert model.near[:, 3:].all()
+
+
+def test_true_rows_cannot_be_told_by_where_the_zeros_are(two_tastes):
+    model = built(two_tastes, dropout=0.0)
+    user, some = torch.arange(24), torch.arange(1, len(two_tastes.items))
+    users, items = model.vectors()
+    chosen = model.graph.rows(user, some) > 0
+    rows = model._true_rows(user, some, users.detach(), items.detach())
+    assert torch.allclose(rows.norm(dim=1), torch.ones(24), atol=1e-5)
+    apart = rows[chosen].mean() / rows[~chosen].abs().mean()
+    assert 1 < apart < 20, "what a user chose stands out, and does not stand alone"

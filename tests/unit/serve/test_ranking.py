@@ -113,6 +113,19 @@ def test_strangers_are_not_ranked(run, catalog, din):
     assert {i.source for i in engine(run, catalog, din).feed("nobody", 5).items} == {"fallback"}
 
 
+def test_the_ranker_knows_nothing_of_a_user_who_was_deleted(run, catalog, din, monkeypatch):
+    staged = engine(run, catalog, din)
+    asked = []
+    monkeypatch.setattr(staged.ranking._model, "score", lambda user, *_: asked.append(user.item()))
+    like = StoredEvent("e1", "u3", video(3), "like", 1e9)
+    staged.store.add_events([like])
+    staged.feed("u3", 3)
+    staged.store.delete_user("u3")
+    staged.store.add_events([like._replace(event_id="e2")])
+    staged.feed("u3", 3)
+    assert asked == [din.user_rows["u3"], -1]
+
+
 def test_variety_is_put_on_top(run, catalog, din, notes):
     orders = []
     for strength in (0.0, 0.9):

@@ -56,9 +56,11 @@ class UserFields(nn.Module):
         self.width = dim * len(profiles)
 
     def forward(self, rows: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows width"]:
-        """Fields of these users; of width 0 where no table is read."""
+        """Fields of these users; of width 0 where no table is read. Row -1 is a stranger, of whom
+        nothing was said."""
+        known = (rows >= 0)[..., None]
         fields = [
-            project(self.get_buffer(f"table_{number}")[rows])
+            project(self.get_buffer(f"table_{number}")[rows.clamp(min=0)] * known)
             for number, project in enumerate(self.project)
         ]
         if not fields:
