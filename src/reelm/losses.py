@@ -247,7 +247,7 @@ def _share(weight: Tensor | None, states: Tensor) -> Tensor:
     """What each row counts, adding up to 1."""
     if weight is None:
         return states.new_full((len(states),), 1 / max(len(states), 1))
-    return weight / weight.sum()
+    return weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)  # all may be 0
 
 
 def _softmax_slopes(own: Tensor, others: Tensor) -> Slopes:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -93,7 +93,7 @@ class State:
         self.model, self.config = model, config
         self.weights = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.weights,
+            self._groups(),
             lr=config.learning_rate,
             betas=(0.9, config.beta2),
             weight_decay=config.weight_decay,
@@ -109,6 +109,15 @@ class State:
         self.kept: dict[str, Tensor] = {}
         self.mean = [p.detach().clone() for p in self.weights] if config.average else []
         self._saved_at = time.monotonic()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weights that decay, then those that a module names as `undecayed`."""
+        modules = self.model.modules()
+        spared = {id(getattr(m, name)) for m in modules for name in getattr(m, "undecayed", ())}
+        kinds = ([p for p in self.weights if (id(p) in spared) == one] for one in (False, True))
+        rules = ({}, {"weight_decay": 0.0})
+        groups = zip(kinds, rules, strict=True)
+        return [{"params": weights, **rule} for weights, rule in groups if weights]
 
     def paced(self) -> None:
         """Set the step size of the epoch that begins."""

@@ -147,3 +147,11 @@ def test_only_drawn_items_that_are_the_target_leave_its_certainty():
 def test_power_of_gbce(calibration, power):
     found = losses.calibrated_power(255, 3416, calibration)
     assert found == pytest.approx(power)
+
+
+def test_rows_that_all_count_nothing_lose_nothing():
+    """As portions of a batch of videos that were all left at once."""
+    states, items = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
+    loss = losses.softmax(states, items, torch.tensor([0, 1, 2]), torch.zeros(3))
+    loss.backward()
+    assert loss.item() == 0 and not states.grad.any()

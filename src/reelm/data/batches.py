@@ -137,7 +137,7 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
         yield SequenceBatch(
             _taken(data.item, where.source, where.real),
             _taken(data.item, following, learned),
-            _weights(data, where, learned, size[rows], weigh),
+            _weights(data, where, learned, weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
             torch.from_numpy(data.time[following]),
             share=float(taken[rows].sum() / mean) if weigh == "place" else 1.0,
@@ -177,12 +177,12 @@ def _taken(item: np.ndarray, place: np.ndarray, real: np.ndarray) -> Int64[Tenso
 
 
 def _weights(
-    data: Dataset, where: augment.Places, learned: np.ndarray, size: np.ndarray, weigh: Weigh
+    data: Dataset, where: augment.Places, learned: np.ndarray, weigh: Weigh
 ) -> Float[Tensor, "batch length"] | None:
     if weigh in ("batch", "place"):
         return None
     if weigh == "user":
-        weight = learned / size[:, None]
+        weight = learned / learned.sum(1, keepdims=True).clip(min=1)
     else:
         portion = data.value[np.where(learned, where.source + 1, 0)]
         weight = np.where(learned, np.clip(portion, 0, 1), 0)

@@ -237,12 +237,14 @@ class Dataset:
             seen.update("\0".join(ids).encode())
         for array in (self.offsets, self.item, self.time, self.value):
             seen.update(np.ascontiguousarray(array).data)
-        for tables in (self.features, self.profiles):
-            for name in sorted(tables):
+        told: list[Mapping[str, Any]] = [self.features, self.profiles]
+        told += [self.has_feature, self.profiles_read]
+        if self.uploaded is not None:
+            told.append({"uploaded": self.uploaded})
+        for tables in told:
+            for name, table in sorted(tables.items()):
                 seen.update(name.encode())
-                seen.update(np.ascontiguousarray(tables[name].numpy()).data)
-        for name in sorted(self.profiles_read):
-            seen.update(name.encode() + self.profiles_read[name].tobytes())
+                seen.update(np.ascontiguousarray(table).data)
         if self.preferences is not None:
             seen.update(self.preferences.digest())
         if self.exposures is not None:

@@ -88,11 +88,11 @@ class Chosen:
     ) -> Bool[np.ndarray, "*some"]:
         """Which of these pairs are among them."""
         asked = user * self.items + item
-        place = np.searchsorted(self._keys, asked)
-        return self._keys[np.minimum(place, len(self) - 1)] == asked
+        place = np.searchsorted(self.keys, asked)
+        return self.keys[np.minimum(place, len(self) - 1)] == asked
 
     @cached_property
-    def _keys(self) -> Int64[np.ndarray, "pairs"]:
+    def keys(self) -> Int64[np.ndarray, "pairs"]:
         """Each pair as one number, rising; kept, since every batch asks several times."""
         return self.user * self.items + self.item
 

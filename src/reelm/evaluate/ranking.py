@@ -129,13 +129,22 @@ class _Tile:
         return Placed(
             self.rows[asked],
             size,
-            int(mask.sum()) - np.bincount(barred[0], minlength=len(asked)),
+            int(mask.sum()) - _barred(barred, targets, mask.size, len(asked)),
             target,
             rank,
             (best + 1).reshape(len(asked), wanted.listed).astype(np.int32),
             np.bincount(others[0], minlength=len(asked)),
             metrics.ranks_among(scores, *targets, others) if wanted.sampled else 0 * rank,
         )
+
+
+def _barred(
+    barred: metrics.Pairs, targets: tuple[np.ndarray, np.ndarray], width: int, questions: int
+) -> Int64[np.ndarray, "questions"]:
+    """How many items take no place. A target does, though it was watched before."""
+    shown, wanted = (rows * width + columns for rows, columns in (barred, targets))
+    both = targets[0][np.isin(wanted, shown)]
+    return np.bincount(barred[0], minlength=questions) - np.bincount(both, minlength=questions)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Departures:
   per place is `objective = "binary"`;
 - layers normalise their input and add what they got (pre-norm, GELU); the paper's wiring, which
   adds the normalised query, uses ReLU and multiplies embeddings by sqrt(dim), is
-  `block = "paper"`;
+  `block = "paper"`, but for a linear layer after the heads, which the paper's equations lack;
 - item vectors are normalised before the first block (`norm_input`), as in S3-Rec, BERT4Rec and
   Mamba4Rec;
 - dropout on attention weights only where it is asked for (`attention_dropout`);

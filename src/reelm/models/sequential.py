@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,7 @@ from reelm.config import Config
 from reelm.data.augment import Repeat
 from reelm.data.batches import SequenceBatch, Weigh, Window, sequences
 from reelm.data.dataset import Dataset
+from reelm.data.pairs import REDRAWS, Chosen
 from reelm.models.base import Factors, Retriever
 from reelm.models.blocks.age import AgeWorth
 from reelm.models.blocks.dot import dot
@@ -27,7 +29,6 @@ from reelm.models.blocks.items import ItemVectors
 from reelm.models.blocks.taste import Taste
 
 AT_ONCE = 128  # histories read at a time when scoring: bounds the memory of an evaluation
-REDRAWS = 3  # times a drawn item that the user chose is drawn again
 
 
 class SequentialConfig(Config):
@@ -67,9 +68,9 @@ class SequentialConfig(Config):
     """
     objective: Literal["sampled", "softmax", "binary", "gbce"] = "sampled"
     """sampled: softmax against `negatives` drawn items; softmax: against all items that training
-    has seen; binary: logistic loss against `negatives` items drawn for each place, none of them in
-    the user's history; gbce: calibrated logistic loss against `negatives` drawn items. Items drawn
-    for sampled and gbce are shared by a batch."""
+    has seen; binary: logistic loss against `negatives` items drawn for each place, none of them
+    among those the user chose in training; gbce: calibrated logistic loss against `negatives` drawn
+    items. Items drawn for sampled and gbce are shared by a batch."""
     negatives: PositiveInt | None = None
     """Items drawn; unset: 1 for binary, 256 for the others. Where training saw no more items than
     that, sampled and gbce use all."""
@@ -91,6 +92,10 @@ class SequentialConfig(Config):
     def _has_features(self) -> "SequentialConfig":
         if self.items != "id" and not self.features:
             raise ValueError(f"items = {self.items!r} needs at least one name in features")
+        if self.weigh == "user" and self.window == "all":
+            raise ValueError("weigh = 'user' needs window = 'newest': pieces would count alike")
+        if self.taste and self.repeat == "isolated":
+            raise ValueError("taste counts what is before a place, also copies that are isolated")
         if self.items == "id" and not self.taste and (self.ages or self.cold_bonus):
             raise ValueError(
                 "ages and cold_bonus need items = 'content' or 'both', or taste: without features "
@@ -119,6 +124,9 @@ class Sequential(Retriever):
         """Changes states by whose they are, (states, user rows) -> states; of a model around this
         one that knows more of users than their histories."""
         self._kept: tuple[Tensor, Tensor] | None = None  # while the weights stay as they are
+        pairs = Chosen.of(data).keys if config.objective == "binary" else np.zeros(0, np.int64)
+        self.register_buffer("chosen", torch.from_numpy(pairs), persistent=False)
+        self.chosen: Tensor
         self.register_load_state_dict_post_hook(lambda model, keys: model._forget())
 
     @property
@@ -160,7 +168,7 @@ class Sequential(Retriever):
         target = goal[places]
         part = None if batch.part is None else _left(batch.part, first)
         weight = None if batch.weight is None else _left(batch.weight, first)[places]
-        others = self._others(history, target, places)
+        others = self._others(batch, target, places)
         read, wanted, against = self._read(history, target, others)
         states = self.states(read, real, part)[places].float()
         if self.beside is not None:
@@ -182,7 +190,7 @@ class Sequential(Retriever):
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
-        return self._tilted(dot(self.asking(user, history), self._all()[1]))
+        return self._known_first(self._tilted(dot(self.asking(user, history), self._all()[1])))
 
     def asking(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
@@ -197,7 +205,8 @@ class Sequential(Retriever):
 
     def factors(self) -> Factors:
         vectors = self._all()[1]
-        return vectors, self._tilted(vectors.new_zeros(1, len(vectors)))[0]
+        more = self._tilted(vectors.new_zeros(1, len(vectors)))[0]
+        return vectors, more if self.knows_new else more.masked_fill(~self.seen, -torch.inf)
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]
@@ -222,6 +231,20 @@ class Sequential(Retriever):
             newest[rows] = states[torch.arange(len(rows), device=rows.device), last]
         return newest
 
+    @property
+    def knows_new(self) -> bool:
+        """Whether anything is known of items that training never saw."""
+        return self.config.items != "id" or self.taste is not None
+
+    def _known_first(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
+        """Items of which only the vector is known that they began with come after all others, in
+        the order they had: losses push down what was seen, and them never."""
+        if self.knows_new or not self.seen.any() or self.seen[1:].all():
+            return scores
+        low = scores.masked_fill(~self.seen, torch.inf).amin(1, keepdim=True)
+        high = scores.masked_fill(self.seen, -torch.inf).amax(1, keepdim=True)
+        return torch.where(self.seen, scores, scores - (high - low + 1))
+
     def _tilted(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
         """Scores plus what age and novelty are worth."""
         if self.age is not None:
@@ -244,13 +267,14 @@ class Sequential(Retriever):
         return read.view(*history.shape, -1), found[: len(target)], against
 
     def _others(
-        self, history: Int[Tensor, "batch length"], target: Tensor, places: Tensor
+        self, batch: SequenceBatch, target: Tensor, places: Tensor
     ) -> Int[Tensor, "*others"]:
         """Items to set against the targets, each known to training: [rows, drawn] or shared."""
         seen = self.seen.nonzero()[:, 0]
         config = self.config
         if config.objective == "binary":
-            return self._unchosen(seen, history, target, places)
+            assert batch.user is not None
+            return self._unchosen(seen, batch.user[places.nonzero()[:, 0]], target)
         if config.objective == "softmax" or config.drawn >= len(seen):
             return seen
         if config.draw == "counts":
@@ -258,21 +282,28 @@ class Sequential(Retriever):
         return seen[torch.randint(len(seen), (config.drawn,), device=seen.device)]
 
     def _unchosen(
-        self, seen: Tensor, history: Tensor, target: Tensor, places: Tensor
+        self, seen: Tensor, user: Int[Tensor, "rows"], target: Int[Tensor, "rows"]
     ) -> Int[Tensor, "rows drawn"]:
-        """Items drawn for each place that the user did not choose, unless they chose nearly all."""
-        user = places.nonzero()[:, :1]
-        row = torch.arange(len(history), device=history.device)[:, None].expand_as(history)
-        size = len(self.counts)
-        chosen = torch.cat([(row * size + history).flatten(), user[:, 0] * size + target]).unique()
-        drawn = seen[torch.randint(len(seen), (len(target), self.config.drawn), device=seen.device)]
+        """Items drawn for each place that its user did not choose, unless he chose nearly all."""
+
+        def draw(count: int) -> Tensor:
+            return seen[torch.randint(len(seen), (count,), device=seen.device)]
+
+        count = self.config.drawn
+        drawn = draw(len(user) * count)
+        first, own = (
+            (user * len(self.counts)).repeat_interleave(count),
+            target.repeat_interleave(count),
+        )
+        wrong = torch.arange(len(drawn), device=seen.device)
         for _ in range(REDRAWS):
-            again = torch.isin(user * size + drawn, chosen)
-            if not again.any():
+            keys = first[wrong] + drawn[wrong]
+            place = torch.searchsorted(self.chosen, keys).clamp(max=len(self.chosen) - 1)
+            wrong = wrong[(self.chosen[place] == keys) | (drawn[wrong] == own[wrong])]
+            if not len(wrong):
                 break
-            fresh = torch.randint(len(seen), (int(again.sum()),), device=seen.device)
-            drawn[again] = seen[fresh]
-        return drawn
+            drawn[wrong] = draw(len(wrong))
+        return drawn.view(len(user), count)
 
     def _compare(
         self,

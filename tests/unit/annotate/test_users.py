@@ -185,7 +185,7 @@ def test_what_is_missing_is_said(sources, work):
 
 def test_notes_that_say_nothing_of_what_was_watched_are_an_error(sources, work, monkeypatch):
     monkeypatch.setattr("reelm.dossiers.said", lambda _: {"another video": {"subject": "cat"}})
-    with pytest.raises(BadData, match="of no user.*Are they about this catalogue"):
+    with pytest.raises(BadData, match=r"of no user.*Are they about this catalogue"):
         annotate_users(sources, Fake(), UserProfile, PART, work)
 
 

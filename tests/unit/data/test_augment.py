@@ -90,9 +90,10 @@ def test_foreign_filling_is_of_another_user(data):
 
 
 def test_weights_of_users_and_portions(data):
-    for batch in epoch(data, "no", weigh="user"):
-        torch.testing.assert_close(batch.weight.sum(1), torch.ones(len(batch.history)))
-        assert not batch.weight[batch.history == 0].any()
+    for repeat in ("no", "random", "isolated"):
+        for batch in epoch(data, repeat, weigh="user"):
+            torch.testing.assert_close(batch.weight.sum(1), torch.ones(len(batch.history)))
+            assert not batch.weight[batch.history == 0].any()
     data.value[:] = np.linspace(0, 2, len(data.value), dtype=np.float32)
     for batch in epoch(data, "random", weigh="portion"):
         real = batch.history != 0

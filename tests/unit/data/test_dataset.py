@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -109,8 +111,11 @@ def test_the_fingerprint_follows_what_can_be_learned_from():
         Dataset.build(events, [feature("sound")]),
         Dataset.build(events, [feature(ids=("y", "x"))]),
         Dataset.build(events, [feature()], videos=["z"]),
+        replace(one, uploaded=np.array([np.nan, 1.0, 2.0])),
+        replace(one, uploaded=np.array([np.nan, 1.0, 3.0])),
+        replace(one, has_feature={"text": np.array([False, True, False])}),
     ]
-    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 6
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 9
 
 
 def catalogue(folder, **videos):

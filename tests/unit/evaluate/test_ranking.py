@@ -114,3 +114,10 @@ def test_memory_is_that_of_a_tile(asked, monkeypatch):
     monkeypatch.setattr(ranking, "TILE", 8 * len(some.data.items))
     evaluate(some.model, some.questions, ("mixed",))
     assert max(sizes) == 8 and sum(sizes) == len(some.questions)
+
+
+def test_a_target_that_was_watched_before_takes_a_place_all_the_same():
+    """Else chance would divide by no candidates where everything was watched."""
+    barred = np.array([0, 0, 1]), np.array([1, 2, 3])
+    targets = np.array([0, 1]), np.array([2, 0])
+    assert ranking._barred(barred, targets, 5, 2).tolist() == [1, 1]

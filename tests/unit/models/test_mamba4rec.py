@@ -14,6 +14,7 @@ from reelm.errors import ConfigError
 from reelm.evaluate import evaluate
 from reelm.models.blocks.mamba import Mamba, MambaShape
 from reelm.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
+from reelm.training import State
 
 
 @pytest.fixture(params=["mamba", "blanket"])
@@ -182,3 +183,15 @@ def test_remembers_one_item_among_noise_for_fifty_places():
     with torch.inference_mode():
         best = model.eval().score(torch.arange(256), items)[:, 1:].argmax(1) + 1
     assert (best == answer).float().mean() > 0.9
+
+
+def test_weight_decay_leaves_the_rates_of_the_scan_alone(two_tastes):
+    model = train.build("mamba4rec", Mamba4RecConfig(dim=8), two_tastes, 0)
+    still = {"log_rate", "skip"}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    state = State(model, train.TrainConfig(weight_decay=0.5, learning_rate=0.1))
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    state.optimizer.step()
+    stood = {n for n, p in model.named_parameters() if torch.equal(p, before[n]) and p.any()}
+    assert stood and {name.rpartition(".")[2] for name in stood} == still

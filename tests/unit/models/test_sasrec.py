@@ -112,17 +112,22 @@ def test_every_loss_reaches_every_weight(two_tastes, objective, extra):
 
 
 def test_drawn_for_a_place_are_items_the_user_did_not_choose(two_tastes):
-    settings = SASRecConfig(objective="binary", negatives=20)
+    """Neither in the window that is read nor before it."""
+    settings = SASRecConfig(objective="binary", negatives=20, max_length=2, window="all")
     model = train.build("sasrec", settings, two_tastes, 0)
-    seen = torch.arange(1, 13)
-    history, target = torch.tensor([[1, 3, 5], [2, 4, 0]]), torch.tensor([3, 5, 7, 4, 6])
-    places = torch.tensor([[True, True, True], [True, True, False]])
-    found = [model._unchosen(seen, history, target, places) for _ in range(20)]
-    first = torch.cat([f[:3].flatten() for f in found])
-    second = torch.cat([f[3:].flatten() for f in found])
-    assert (torch.isin(first, torch.tensor([1, 3, 5, 7]))).float().mean() < 0.05
-    assert (torch.isin(second, torch.tensor([2, 4, 6]))).float().mean() < 0.05
-    assert set(first.tolist()) >= {2, 4, 6, 8} and set(second.tolist()) >= {1, 3, 5, 7}
+    drawn = np.zeros((len(two_tastes.users), len(two_tastes.items)), np.int64)
+    for _ in range(5):
+        for batch in model.batches(two_tastes, 8, torch.Generator().manual_seed(0)):
+            places = batch.next_item != 0
+            user = batch.user[places.nonzero()[:, 0]]
+            target = batch.next_item[places]
+            found = model._unchosen(model.seen.nonzero()[:, 0], user, target)
+            assert not (found == target[:, None]).any()
+            np.add.at(drawn, (user.numpy()[:, None], found.numpy()), 1)
+    own = np.zeros_like(drawn, bool)
+    own[two_tastes.user, two_tastes.item] = True
+    assert drawn[own].sum() <= 1e-3 * drawn.sum(), "but for those drawn eleven times in a row"
+    assert (drawn[~own].reshape(len(drawn), -1)[:, 1:] > 0).all(), "and all others are"
 
 
 def test_isolated_copies_read_like_the_history_alone(two_tastes):

@@ -5,9 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from circle import circle_events
+from reelm import train
 from reelm.config import parse
 from reelm.data.batches import sequences
+from reelm.data.dataset import Dataset
 from reelm.data.split import asked, keep
+from reelm.data.tables import Features
 from reelm.errors import ConfigError
 from reelm.evaluate import evaluate
 from reelm.models.sasrec import SASRec, SASRecConfig
@@ -91,7 +95,8 @@ def test_batches_say_when_the_next_item_was_chosen(two_tastes):
 
 @pytest.mark.parametrize("weigh", ["batch", "place", "user", "portion"])
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(two_tastes, weigh):
-    config = SASRecConfig(objective="softmax", dropout=0, window="all", max_length=3, weigh=weigh)
+    window = "newest" if weigh == "user" else "all"
+    config = SASRecConfig(objective="softmax", dropout=0, window=window, max_length=3, weigh=weigh)
     model = SASRec(config, two_tastes)
     batch = next(model.batches(two_tastes, 24, torch.Generator().manual_seed(0)))
     found = []
@@ -117,3 +122,39 @@ def test_gelu_is_torchs_and_asks_no_library_that_keeps_shapes(capfd):
     torch.testing.assert_close(*found)
     torch.testing.assert_close(*slopes)
     assert found[0].stride() == x.stride()
+
+
+@pytest.mark.parametrize("objective", ["gbce", "sampled", "binary"])
+def test_videos_that_training_never_saw_come_last_where_only_their_row_is_known(objective):
+    """Losses push down what was seen; without this the others would be recommended to everybody."""
+    videos = [*(f"v{n}" for n in range(12)), *(f"new{n}" for n in range(30))]
+    table = np.random.default_rng(0).normal(size=(42, 4)).astype(np.float32)
+    data = Dataset.build(circle_events(), [Features("text", tuple(videos), table)], videos=videos)
+    settings = {"dim": 8, "objective": objective, "negatives": 4}
+    model = train.build("sasrec", SASRecConfig(**settings), data, 0)
+    train.train(model, data, train.TrainConfig(epochs=3, batch_size=8, learning_rate=0.05))
+    with torch.no_grad():
+        history = torch.tensor([[1, 2, 3], [0, 0, 4]])
+        scores = model.eval().score(torch.tensor([0, 1]), history)
+        vectors, more = model.factors()
+        found = model.asking(torch.tensor([0, 1]), history) @ vectors.T + more
+    assert (scores[:, model.seen].amin(1) > scores[:, ~model.seen].amax(1)).all()
+    assert scores[:, ~model.seen].std(1).min() > 0, "among themselves they are as they were"
+    torch.testing.assert_close(found[:, model.seen], scores[:, model.seen])
+    assert torch.isneginf(found[:, ~model.seen]).all()
+    content = SASRecConfig(**settings, items="content")
+    known = train.build("sasrec", content, data, 0).eval()
+    with torch.no_grad():
+        assert (
+            known.score(torch.tensor([0]), history[:1])[:, ~known.seen].amax()
+            > known.score(torch.tensor([0]), history[:1])[:, known.seen].amin()
+        ), "features say something of them"
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"weigh": "user", "window": "all"}, "pieces would count alike"),
+    ({"taste": ("text",), "repeat": "isolated"}, "taste counts what is before"),
+])  # fmt: skip
+def test_settings_that_would_not_do_what_they_say_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        SASRecConfig(**settings)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """Dropout with one random byte per number, on a CPU four times as quick as torch's own.
 
-    The share is rounded to a 256th.
+    The share is rounded to a 256th, and below one.
     """
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.dropped = round(256 * share)
+        self.dropped = min(round(256 * share), 255)
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """`x` with its share of numbers set to zero and the rest made larger, while training."""

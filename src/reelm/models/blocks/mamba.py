@@ -61,6 +61,9 @@ class MambaState:
 class Mamba(nn.Module):
     """Each place sees itself and those before it, through a state that content opens and decays."""
 
+    undecayed = ("log_rate", "skip")
+    """Weights that weight decay leaves alone: towards 0 all rates would become one."""
+
     def __init__(self, shape: MambaShape) -> None:
         super().__init__()
         self.shape = shape
