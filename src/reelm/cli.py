@@ -9,6 +9,7 @@ import typer
 
 from reelm import __version__, asked, note_commands
 from reelm.errors import ConfigError, ReelmError
+from reelm.formats import FORMATS
 from reelm.options import (
     CatalogOption,
     CitedNotes,
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+KNOWN = ", ".join(FORMATS)
 REFUSED = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 """What a system says of a place that cannot be written: no bug of ours."""
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
@@ -80,7 +82,7 @@ def world(
 @app.command()
 def ingest(
     source: Annotated[Path, typer.Argument(help="A log (CSV, Parquet, JSONL) or a folder.")],
-    format: Annotated[str | None, typer.Option(help="How to read it; see docs.")] = None,
+    format: Annotated[str | None, typer.Option(help=f"How to read it: {KNOWN}.")] = None,
     videos: Annotated[Path | None, typer.Option(help="Folder of video files.")] = None,
     items: Annotated[Path | None, typer.Option(help="Table of videos: titles and so on.")] = None,
     users: Annotated[Path | None, typer.Option(help="Table of users.")] = None,
@@ -293,6 +295,7 @@ def serve(
     with server.listening(host, port, keys):
         pass  # what is wrong with the address is said before anything is loaded
     served = server.open_served(folder, chosen, how)
+    typer.echo(f"run: {folder}; {served.engine.videos.summary()}")
     server.serve(served, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"), access)
 
 

@@ -71,6 +71,8 @@ def parse(kind: type[C], values: dict[str, Any], name: str) -> C:
             unknown = item["type"] == "extra_forbidden"
             hint = nearest(key, kind.model_fields) if unknown else ""
             said = "no such setting." + hint if unknown else item["msg"]
+            if item["type"] in ("tuple_type", "list_type"):
+                said += f"; write it as {to_toml([item['input']])}"
             wrong.append(f"{name}.{key}: {said}")
         raise ConfigError("; ".join(wrong)) from error
 

@@ -133,7 +133,8 @@ def _same(folder: Path, facts: Mapping[str, Any], train: Dataset) -> None:
 
 
 def load(run: Path) -> Sources:
-    """The sources that a run's folder names.
+    """The sources that a run's folder names; those that are not where it says are looked for in
+    the work folder that the run lies in.
 
     Raises:
         BadData: there is no such folder, or nobody noted the sources of a run made from Python.
@@ -144,5 +145,20 @@ def load(run: Path) -> Sources:
             f"{run}: no {NAME}, so the run's catalogue is not known. Is it the folder of one run, "
             "as `reelm train` printed it? From Python, `Sources.save` notes them."
         )
+    found = parse(Sources, json.loads(path.read_text(encoding="utf-8")), NAME)
+    beside = run.resolve().parent.parent  # the work folder
 
-    return parse(Sources, json.loads(path.read_text(encoding="utf-8")), NAME)
+    def there(folder: Path) -> Path:
+        """Where it is: named as seen from another place, or moved with the whole work folder."""
+        other = beside.joinpath(*folder.parts[-2:])
+        return other if not folder.is_dir() and other.is_dir() else folder
+
+    return found.model_copy(
+        update={
+            "catalog": there(found.catalog),
+            "features": {name: there(folder) for name, folder in found.features.items()},
+            "notes": tuple(map(there, found.notes)),
+            "edges": found.edges and there(found.edges),
+            "profiles": {name: there(folder) for name, folder in found.profiles.items()},
+        }
+    )

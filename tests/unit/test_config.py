@@ -78,3 +78,8 @@ def test_a_section_that_nobody_reads_is_an_error(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[run]\nmodel = 'mf'\n[train]\nepochs = 3\n")
     assert asked.raw(path, None)["train"] == {"epochs": 3}, "a run's own file can be used again"
+
+
+def test_a_word_where_a_list_is_wanted_is_shown_as_one():
+    with pytest.raises(ConfigError, match=r'sample\.names: .*; write it as \["en"\]'):
+        config.parse(Sample, {"names": "en"}, "sample")

@@ -27,6 +27,29 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert sources.load(tmp_path) == before
 
 
+def test_a_run_is_read_from_anywhere_and_after_its_work_folder_was_moved(tmp_path, monkeypatch):
+    work, away = tmp_path / "work", tmp_path / "away"
+    for folder in ("catalog/c", "features/f", "notes/n", "notes/e", "features/p", "runs/r"):
+        (work / folder).mkdir(parents=True)
+    away.mkdir()
+    monkeypatch.chdir(tmp_path)
+    named = sources.Sources(
+        catalog=Path("work/catalog/c"), features={"text": Path("work/features/f")},
+        notes=(Path("work/notes/n"),), edges=Path("work/notes/e"),
+        profiles={"said": Path("work/features/p")},
+    )  # fmt: skip
+    named.save(work / "runs" / "r")
+    assert sources.load(Path("work/runs/r")) == named
+    monkeypatch.chdir(away)
+    work.rename(tmp_path / "moved")
+    found = sources.load(tmp_path / "moved" / "runs" / "r")
+    folders = [found.catalog, found.features["text"], *found.notes, found.edges]
+    assert all(folder.is_dir() for folder in (*folders, found.profiles["said"]))
+    (tmp_path / "moved" / "notes" / "n").rmdir()
+    lost = sources.load(tmp_path / "moved" / "runs" / "r")
+    assert lost.notes == named.notes, "what is nowhere is named as it was"
+
+
 def test_a_run_without_sources_says_what_to_do(tmp_path):
     with pytest.raises(BadData, match=r"catalogue is not known.*`reelm train` printed"):
         sources.load(tmp_path)

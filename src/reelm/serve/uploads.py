@@ -158,7 +158,7 @@ class Uploads:
 
         Raises:
             Refused: it cannot be decoded, or not be played.
-            Taken: its id belongs to another video.
+            Taken: its id belongs to another video, or the catalogue has the file.
             Busy: too many are waiting.
         """
         with self._place():
@@ -172,6 +172,9 @@ class Uploads:
         there = self._upload(sha256)
         if there is not None and there.status != "failed":
             return there, False
+        known = self._served.engine.videos.with_file(sha256)
+        if known is not None and there is None:
+            raise Taken(f"this very file is in the catalogue already, as {known!r}.")
         facts = self._examined(path)
         with self._taking:
             there = self._upload(sha256)  # it may have come twice at the same time

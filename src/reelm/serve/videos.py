@@ -94,6 +94,39 @@ class Videos:
         path = self.path[video]
         return mimetypes.guess_type(path.name)[0] or "video/mp4"
 
+    def summary(self) -> str:
+        """How many videos can be shown, and why the others cannot, for people."""
+        named = np.fromiter(map(bool, self.ids), bool, len(self.ids))
+        told = f"{int(self.usable.sum()):,} of {int(named.sum()):,} videos can be shown"
+        left, said = named & ~self.usable, []
+        for reason, holds in self._reasons().items():
+            count = int((left & holds).sum())
+            left &= ~holds
+            said += [f"{count:,} {reason}"] if count else []
+        return told + (f" (left out: {', '.join(said)})" if said else "")
+
+    def _reasons(self) -> dict[str, Bool[np.ndarray, "rows"]]:
+        """Why a video cannot be shown, the plainest reason first, and of which rows that holds."""
+
+        def empty(name: str) -> np.ndarray:
+            return (self._column(name, pl.String).fill_null("") == "").to_numpy()
+
+        plays = self._column("video_codec", pl.String).is_in(sorted(CODECS)).fill_null(value=True)
+        return {
+            "copies of others": ~empty("duplicate_of"),
+            "broken": ~self._column("ok", pl.Boolean).fill_null(value=True).to_numpy(),
+            "without a file": empty("path"),
+            "of a codec that browsers do not play": ~plays.to_numpy(),
+            f"whose file is gone or is none of {', '.join(sorted(SUFFIXES))}": ~empty("path"),
+        }
+
+    def with_file(self, sha256: str) -> str | None:
+        """The video of the catalogue that has this file."""
+        if "sha256" not in self._facts:
+            return None
+        found = self._facts["video_id"].filter(self._facts["sha256"] == sha256)
+        return found[0] if len(found) else None
+
     def _usable(self) -> Bool[np.ndarray, "rows"]:
         """Can be shown: has a playable file where there are files, is no duplicate, is not bad."""
         good = self._column("ok", pl.Boolean).fill_null(True).to_numpy().copy()

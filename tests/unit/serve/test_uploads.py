@@ -1,9 +1,12 @@
 """Videos that come by the service: checked at once, in the feed soon, and still there later."""
 
+import hashlib
 import io
 import threading
 import time
+from dataclasses import replace
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
@@ -135,6 +138,18 @@ def test_the_same_file_is_taken_once(client, clips, seer):
     assert again.status_code == 200
     assert again.json() == {"item_id": "mine", "status": "ready", "new": False}
     assert first["item_id"] == "mine" and seer.seen == ["mine"]
+
+
+def test_a_file_of_the_catalogue_is_not_shown_twice(client, clips, served):
+    sha256 = hashlib.sha256(clips[0]).hexdigest()
+    table = served.parts.catalog.videos.with_columns(
+        sha256=pl.when(video_id=video(7)).then(pl.lit(sha256))
+    )
+    served._parts = replace(served.parts, catalog=replace(served.parts.catalog, videos=table))
+    served.refresh()
+    answered = send(client, clips[0])
+    assert answered.status_code == 409
+    assert video(7) in answered.json()["error"]
 
 
 @pytest.mark.parametrize("taken", [video(20), "mine"])

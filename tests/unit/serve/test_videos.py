@@ -48,6 +48,26 @@ def test_a_copy_has_its_firsts_row_and_its_own_facts(table):
         assert ("v000" in found.ids) == ("v000" in items)
 
 
+def test_what_cannot_be_shown_is_told_with_its_reason(table):
+    said = made(table, ("",)).summary()
+    assert said == "58 of 59 videos can be shown (left out: 1 broken)"
+    (made(table).path["v003"]).unlink()
+    odd = table.with_columns(
+        video_codec=pl.when(pl.col("video_id") == "v010")
+        .then(pl.lit("hevc"))
+        .otherwise("video_codec"),
+        path=pl.when(video_id="v011").then(None).otherwise("path"),
+    )
+    said = made(odd, ("",)).summary()
+    assert said == (
+        "55 of 59 videos can be shown (left out: 1 broken, 1 without a file, 1 of a codec that "
+        "browsers do not play, 1 whose file is gone or is none of .m4v, .mov, .mp4, .webm)"
+    )
+    assert made(table.drop("path", "ok", "duplicate_of"), ("",)).summary() == (
+        "60 of 60 videos can be shown"
+    )
+
+
 def test_what_can_be_shown(table):
     found = made(table)
     shown = {found.ids[row] for row in np.flatnonzero(found.usable)}
