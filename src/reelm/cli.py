@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reelm import __version__, asked, note_commands
+from reelm import __version__, asked, note_commands, serve_commands
 from reelm.errors import ConfigError, ReelmError
 from reelm.formats import FORMATS
 from reelm.options import (
@@ -22,7 +22,6 @@ from reelm.options import (
     Work,
 )
 from reelm.sections import SECTIONS, settings_class
-from reelm.serve import commands as serve_commands
 
 __all__ = ["SECTIONS", "app", "main", "settings_class"]
 
@@ -126,9 +125,12 @@ def encode(
     raw = asked.raw(settings, sets, encode={"input": input} if input else {})
     chosen = asked.section("encode", raw)
     made = asked.sibling("encoders", encoder, raw, "encoder")
-    if notes is None and made.reads == "text" and verb.reads_notes(chosen.input or made.usual):
-        notes = asked.notes(work)
-    _made(verb.encode(asked.catalog(catalog, work), made, chosen, work, notes))
+    reads = chosen.input or made.usual
+    if notes is None and made.reads == "text" and verb.reads_notes(reads):
+        notes = asked.notes_to_encode(work, reads)
+    folder = verb.encode(asked.catalog(catalog, work), made, chosen, work, notes)
+    typer.echo(verb.summary(folder))
+    _made(folder)
 
 
 @app.command()
@@ -173,7 +175,10 @@ def train(
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
-    _made(verb.train_run(found.read(), model, chosen, asked.section("train", raw), work, found))
+    split = found.read()
+    for line in verb.coverage(split.train):
+        typer.echo(line)
+    _made(verb.train_run(split, model, chosen, asked.section("train", raw), work, found))
 
 
 @app.command()

@@ -5,6 +5,7 @@ did since, and the videos that came by the service.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import polars as pl
 
 from reelm import files
 from reelm.data.tables import Catalog
-from reelm.formats.base import VIDEOS
 from reelm.serve.store import Store
+from reelm.serve.uploads import Told
 
 STAGE, VERSION = "gather", 1
 LOG = pl.Schema(
@@ -37,6 +38,8 @@ SHOWN = pl.Schema(
 UNDOES = {"unlike": "like", "unfollow": "follow", "unblock": "block",
           "undo_less_like_this": "less_like_this"}  # fmt: skip
 REFUSES = ("block", "less_like_this")
+TABLED = ("path", "uploaded_at", *(told.name for told in fields(Told)))
+"""Columns of the table of videos: what a source says of them, and not what `ingest` found out."""
 LONG_AGO = float("-inf")
 """When something without a time happened."""
 
@@ -164,6 +167,8 @@ def _videos(store: Store, catalog: Catalog) -> pl.DataFrame:
         for one in store.uploads()
         if one.status == "ready" and one.video_id not in known
     ]
-    columns = [name for name in VIDEOS if name in catalog.videos.columns]
-    came = pl.DataFrame([{n: row.get(n) for n in VIDEOS} for row in rows], schema=VIDEOS)
-    return pl.concat([catalog.videos.select(columns), came], how="diagonal_relaxed")
+    table = catalog.videos.select(n for n in catalog.videos.columns if n in TABLED)
+    if not rows:
+        return table
+    came = pl.DataFrame([{n: row.get(n) for n in TABLED} for row in rows], infer_schema_length=None)
+    return pl.concat([table, came], how="diagonal_relaxed")
