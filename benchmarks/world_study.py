@@ -166,7 +166,7 @@ def summary(rows: list[dict[str, dict[str, float]]]) -> dict:
         "taste - ID": ("+ notes by pocket, taste", "SASRec, ID only"),
         "taste - notes": ("+ notes by pocket, taste", "+ notes by pocket"),
         "taste, placebo - taste": ("+ shuffled notes, taste (placebo)", "+ notes by pocket, taste"),
-        "taste, oracle - notes": ("+ true attributes, taste (oracle)", "+ notes by pocket, taste"),
+        "taste, oracle - taste": ("+ true attributes, taste (oracle)", "+ notes by pocket, taste"),
         "placebo - title": ("+ title and shuffled notes (placebo)", "+ title and hashtags"),
         "title and notes - title": ("+ title and notes", "+ title and hashtags"),
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from pydantic import Field, PositiveInt
 
 from reelm import config, files, models
@@ -96,7 +97,7 @@ def compare(
     evaluate: EvaluateConfig | None = None,
 ) -> Path:
     """Run every cell and write `work/reports/compare-<key>/`: report.json, report.html,
-    rows.parquet.
+    figures.csv, table.tex, rows.parquet.
 
     Runs and their test reports are those of `train` and `evaluate`: finished ones are reused, a
     killed comparison goes on where it was. A cell that fails is kept with its reason; a
@@ -111,6 +112,7 @@ def compare(
     settings = Settings(chosen, train or TrainConfig(), evaluate or EvaluateConfig())
     arms = _arms(settings)
     reference = _reference(settings, arms)
+    _fed(chosen, arms)
     data = [Data(label, s, s.read()) for label, s in chosen.datasets.items()]
     inputs = {one.label: f"{one.split.fingerprint}-{one.split.test.digest()}" for one in data}
     folder = work / "reports" / f"compare-{files.key(STAGE, VERSION, settings.plain, inputs)}"
@@ -127,6 +129,9 @@ def compare(
     files.write_text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
     files.write_text(folder / "report.html", page.html(facts))
     files.write_text(folder / "table.tex", latex(facts))
+    with files.atomic(folder / "figures.csv") as tmp:
+        table = pl.DataFrame(facts["figures"], infer_schema_length=None)
+        table.drop("values", strict=False).write_csv(tmp)
     return files.finish(
         folder,
         stage=STAGE,
@@ -165,15 +170,19 @@ def summary(folder: Path) -> str:
     """The verdicts by the measure, leaks and failures, as plain text."""
     facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     measure, reference = facts["about"]["measure"], facts["about"]["reference"]
-    lines = [f"{measure}, mean over seeds, against {reference}"]
+    seeds = facts["about"]["seeds"]
+    lines = [f"{measure} over {seeds} seed(s), and its difference from {reference}; 95 % intervals"]
     told = {(r["dataset"], r["model"]): r for r in facts["comparisons"] if r["family"] == "measure"}
     wide = [max(map(len, facts[name]), default=0) + 2 for name in ("datasets", "models")]
     for row in facts["figures"]:
         if f"{row['pool']}/{row['metric']}" == measure:
             other = told.get((row["dataset"], row["model"]))
-            said = f"{other['difference']:+.4f}  {other['verdict']}" if other else "      -"
+            said = "-"
+            if other:
+                ends = other["seeds"] or other["users"]
+                said = f"{_within(other['difference'], ends, '+'):18}{other['verdict']}"
             names = f"{row['dataset']:{wide[0]}}{row['model']:{wide[1]}}"
-            lines.append(f"{names}{row['mean']:.4f}  {said}")
+            lines.append(f"{names}{_within(row['mean'], row):18}{said}")
     for label, found in facts["leaks"].items():
         for one in found:
             lines.append(f"{one['severity']}: {label}: {one['means']}")
@@ -185,6 +194,13 @@ def summary(folder: Path) -> str:
         lines.append(f"{len(failed)} of {len(facts['cells'])} runs failed; they are tried again "
                      "when it is asked for again")  # fmt: skip
     return "\n".join(lines)
+
+
+def _within(mean: float, ends: Mapping[str, Any] | None, sign: str = "") -> str:
+    """A mean and half of its interval, where it has one."""
+    known = ends is not None and ends["low"] is not None
+    half = f" ± {(ends['high'] - ends['low']) / 2:.4f}" if known else ""
+    return f"{mean:{sign}.4f}{half}"
 
 
 def failures(folder: Path) -> int:
@@ -249,6 +265,25 @@ def _measured(settings: Settings) -> None:
             f"compare.measure = {settings.measure!r} is not evaluated. Add its pool to "
             "evaluate.pools and its length to evaluate.ks, or choose another measure."
         )
+
+
+def _fed(chosen: CompareConfig, arms: Sequence[Arm]) -> None:
+    """
+    Raises:
+        ConfigError: a model reads features or profiles that a dataset is not given.
+    """
+    for label, sources in chosen.datasets.items():
+        given = {f"features.{name}" for name in sources.features}
+        given |= {f"profiles.{name}" for name in sources.profiles}
+        for arm in arms:
+            lost = [n for n in models.find(arm.name).needs(arm.settings) if n not in given]
+            if lost:
+                have = ", ".join(sorted(given)) or "nothing"
+                raise ConfigError(
+                    f"compare: model {arm.label} reads {', '.join(lost)}, and dataset {label} is "
+                    f"given {have}. Name the folder with --features, or in "
+                    f"compare.datasets.{label}."
+                )
 
 
 def _searched(data: Data) -> list[Finding]:

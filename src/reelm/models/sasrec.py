@@ -53,7 +53,7 @@ class SASRecConfig(SequentialConfig):
     norm_input: bool = True
     """Whether item vectors are normalised before the first block (not in `paper`, which multiplies
     them by sqrt(dim)). Without it they begin so short that what attention adds drowns them, and
-    training needs several times the steps."""
+    training by softmax may need more steps."""
 
     @model_validator(mode="after")
     def _fits(self) -> "SASRecConfig":

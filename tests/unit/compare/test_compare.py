@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from reelm import asked, cli, evaluate, files, train
 from reelm import compare as verb
-from reelm.compare import CompareConfig, Entry, compare
+from reelm.compare import CompareConfig, Entry, compare, summary
 from reelm.data.split import SplitConfig
 from reelm.errors import BadData, ConfigError, UnknownName
 from reelm.evaluate import EvaluateConfig
@@ -82,6 +82,21 @@ def test_the_table_for_a_paper_says_what_the_report_says(chosen, tmp_path):
     for line in text.splitlines():
         if line.endswith(r"\\"):
             assert line.count(" & ") == len({r["metric"] for r in facts["figures"]} & MEASURED)
+
+
+def test_what_is_printed_and_the_table_for_a_spreadsheet_have_the_intervals(chosen, tmp_path):
+    folder = compare(chosen, tmp_path, QUICK, ASKED)
+    row = figure(told(folder), "small", "mixed/ndcg@10")
+    rows = [r for r in told(folder)["comparisons"] if r["family"] == "measure"]
+    (other,) = (r for r in rows if r["model"] == "item_knn")
+    said = summary(folder)
+    assert f"{row['mean']:.4f} ± {(row['high'] - row['low']) / 2:.4f}" in said
+    ends = other["seeds"]
+    assert f"{other['difference']:+.4f} ± {(ends['high'] - ends['low']) / 2:.4f}" in said
+    table = pl.read_csv(folder / "figures.csv")
+    assert table.height == len(told(folder)["figures"])
+    (mine,) = table.filter(model="small", pool="mixed", metric="ndcg@10").to_dicts()
+    assert (mine["mean"], mine["low"]) == pytest.approx((row["mean"], row["low"]))
 
 
 def test_differences_are_those_of_the_rows(chosen, tmp_path):
@@ -235,6 +250,11 @@ def test_the_page_is_whole(chosen, tmp_path):
             {"models": {"x": Entry(model="sasrec", train={"epoch": 8})}},
             ConfigError,
             r"compare\.models\.x\.train\.epoch.*Did you mean 'epochs'",
+        ),
+        (
+            {"models": {"x": Entry(model="sasrec", settings={"items": "both"})}},
+            ConfigError,
+            r"model x reads features\.text, and dataset clean is given nothing",
         ),
         ({"measure": "cold/ndcg@10"}, ConfigError, r"evaluate\.pools"),
         ({"measure": "mixed/ndcg@7"}, ConfigError, r"evaluate\.ks"),
