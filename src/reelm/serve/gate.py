@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -56,6 +56,9 @@ class ServiceConfig(Config):
     max_body: int = Field(default=2 * 2**20, ge=1024)
     """Longest body of a request in bytes; that of a video is [uploads] max_bytes."""
 
+    shown_days: PositiveFloat | None = None
+    """Days after which the service forgets what a feed showed; events stay. A video that was shown
+    and met with no event may then come again, and reports of trials lack it. Unset: never."""
     ranker: str | None = None
     """A run of a ranker such as din, a folder beside the served one: it puts the best
     `engine.ranker_candidates` of the served run in order. Unset: there is no second stage."""

@@ -27,6 +27,7 @@ from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
 from reelm.serve.outcomes import Trial
 from reelm.serve.ranking import Ranking
+from reelm.serve.rules import DAY_S
 from reelm.serve.served import Parts, Served, sibling
 from reelm.serve.service import LOOPBACK, create_app
 from reelm.serve.store import Store
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 5
 """How long a stopping service waits for answers on their way."""
+FORGET_S = 6 * 3600.0
+"""How often what was shown long ago is removed."""
 SWITCH_S = 0.0005
 """How long a thread may keep Python's interpreter while another waits for it. Python's own 5 ms
 would let a request, which takes one or two, wait for a model that is being loaded."""
@@ -188,7 +191,8 @@ def serve(
         sys.setswitchinterval(SWITCH_S)
         try:
             # uvicorn hands a SIGTERM on when it is done; the system's own answer would end us there
-            with _changing_on_hangup(served), _on("SIGTERM", sys.exit):
+            store, days = served.engine.store, access.service.shown_days
+            with _changing_on_hangup(served), _forgetting(store, days), _on("SIGTERM", sys.exit):
                 _server(served, access, host).run(sockets=[listener])
         finally:
             served.engine.store.close()
@@ -240,6 +244,32 @@ def _only(store: Store) -> Iterator[None]:
                     "another --work, or let both share PostgreSQL (serve.store)."
                 ) from error
         yield
+
+
+@contextmanager
+def _forgetting(store: Store, days: float | None) -> Iterator[None]:
+    """While the block runs, what was shown longer ago than so many days is removed now and then."""
+    if days is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def work() -> None:
+        while True:
+            try:
+                store.forget_shown(time.time() - DAY_S * days)
+            except Exception:
+                log.exception("what was shown long ago stays until it is tried again")
+            if ended.wait(FORGET_S):
+                return
+
+    thread = threading.Thread(target=work, name="forget", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(GRACE_S)
 
 
 @contextmanager

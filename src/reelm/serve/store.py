@@ -16,37 +16,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from reelm.serve import schema
+from reelm.serve import queries, schema
 from reelm.serve.commits import Commits
 from reelm.serve.database import MEMORY, Session, database
 from reelm.serve.outcomes import OUTCOMES, Outcome, Trial
 from reelm.serve.readers import Readers
-from reelm.serve.records import LASTING, Feed, Impression, Known, StoredEvent, Upload
+from reelm.serve.records import Feed, Impression, Known, StoredEvent, Upload
 from reelm.serve.seen import LongPasts, Seen
 
 LOCKS = 64
-EVENT = "event_id, user_id, video_id, type, timestamp, portion, feed_id, creator"
-EVENTS = f"SELECT {EVENT} FROM events WHERE user_id = ? ORDER BY timestamp, received_at, event_id"
-"""Of one user, oldest first."""
-NEWEST = (
-    f"SELECT {EVENT} FROM events WHERE user_id = ?"
-    " ORDER BY timestamp DESC, received_at DESC, event_id DESC LIMIT ?"
-)
-LAST = (
-    f"SELECT {EVENT} FROM events WHERE user_id = ? AND type IN {LASTING}"
-    " ORDER BY timestamp, received_at, event_id"
-)
-SEEN = (
-    "SELECT video_id FROM impressions WHERE user_id = ?"
-    " UNION SELECT video_id FROM events WHERE user_id = ?"
-)
-PIECE = 50_000
-EVERY_EVENT = f"SELECT {EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT {PIECE}"
-EVERY_IMPRESSION = (
-    "SELECT feed_id, position, user_id, video_id, source, score, created_at, run, propensity"
-    f" FROM impressions WHERE (feed_id, position) > (?, ?) ORDER BY feed_id, position LIMIT {PIECE}"
-)
-UPLOADS = "SELECT video_id, sha256, status, reason, row, answer, provenance, vectors FROM uploads"
+FEW = 20
+"""Feeds that are removed at a time."""
 T = TypeVar("T")
 
 
@@ -141,7 +121,7 @@ class Store:
             new = db.run_many(
                 "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", rows
             )
-            _touch(db, {e.user_id for e in given}, now)
+            queries.touch(db, {e.user_id for e in given}, now)
             return new
 
         count = self._commits.do(write, synced=False)
@@ -157,17 +137,17 @@ class Store:
 
     def events(self, user_id: str) -> list[StoredEvent]:
         """All events of one user, oldest first."""
-        return list(map(StoredEvent._make, self._all(EVENTS, user_id)))
+        return list(map(StoredEvent._make, self._all(queries.EVENTS, user_id)))
 
     def every_event(self) -> Iterator[list[tuple]]:
         """All events of all users as rows of `StoredEvent`, a piece at a time, in no order that
         means anything; feeds do not wait for it."""
-        return self._pieces(EVERY_EVENT, "")
+        return self._pieces(queries.EVERY_EVENT, "")
 
     def every_impression(self) -> Iterator[list[tuple]]:
         """All that was ever shown, a piece at a time, as feed, position, user, video, source,
         score, time, run, propensity; feeds do not wait for it."""
-        return self._pieces(EVERY_IMPRESSION, "", -1)
+        return self._pieces(queries.EVERY_IMPRESSION, "", -1)
 
     def deleted(self, users: Iterable[str]) -> dict[str, float]:
         """Those of these users who were deleted, and when for the last time (seconds UTC)."""
@@ -184,14 +164,14 @@ class Store:
         digest = self._digest(user_id)
 
         def read(db: Session) -> Known:
-            events = _recent(db, user_id, newest)
-            return Known(events, self._seen(db, user_id), _deleted_at(db, digest))
+            events = queries.recent(db, user_id, newest)
+            return Known(events, self._seen(db, user_id), queries.deleted_at(db, digest))
 
         return self._read(read)
 
     def _seen(self, db: Session, user_id: str) -> Seen:
         def read() -> list[str]:
-            return [row[0] for row in db.rows(SEEN, user_id, user_id)]
+            return [row[0] for row in db.rows(queries.SEEN, user_id, user_id)]
 
         return self.long_pasts.of(user_id, read) if self._mine else Seen(read())
 
@@ -223,12 +203,12 @@ class Store:
             if begins is None:
                 if not db.rows("SELECT 1 FROM feeds WHERE feed_id = ?", feed.feed_id):
                     return False
-            elif _deleted_at(db, digest) != begins.deleted_at:
+            elif queries.deleted_at(db, digest) != begins.deleted_at:
                 return False
             else:
                 row = (feed.feed_id, feed.user_id, int(feed.again), now)
                 db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
-                _touch(db, (feed.user_id,), now)
+                queries.touch(db, (feed.user_id,), now)
             db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
             return True
 
@@ -287,6 +267,22 @@ class Store:
             self._database.scrub(db)
         return removed
 
+    def forget_shown(self, before: float) -> int:
+        """Remove feeds that began before a moment (seconds UTC), and what they showed; how many.
+
+        Events stay. A few at a time, so that writers wait for milliseconds only.
+        """
+        old = self._slowly(lambda db: db.rows(queries.OLD_FEEDS, before))
+        for at in range(0, len(old), FEW):
+            some = old[at : at + FEW]
+
+            def write(db: Session, some: list[tuple] = some) -> None:
+                for table in ("impressions", "feeds"):  # what refers to others first
+                    db.run_many(f"DELETE FROM {table} WHERE feed_id = ?", some)
+
+            self._commits.do(write, synced=False)
+        return len(old)
+
     def put_upload(self, upload: Upload) -> None:
         """Remember an upload, in place of what was known of it."""
         texts = (upload.row, upload.answer, upload.provenance, upload.vectors)
@@ -302,12 +298,12 @@ class Store:
 
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
-        rows = self._all(f"{UPLOADS} ORDER BY created_at, video_id")
+        rows = self._all(f"{queries.UPLOADS} ORDER BY created_at, video_id")
         return [Upload(*row[:4], *map(json.loads, row[4:])) for row in rows]
 
     def upload(self, key: str) -> Upload | None:
         """The upload with this id or this SHA-256."""
-        rows = self._all(f"{UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
+        rows = self._all(f"{queries.UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
         return Upload(*rows[0][:4], *map(json.loads, rows[0][4:])) if rows else None
 
     def draw(self, what: str, user_id: str) -> float:
@@ -360,26 +356,3 @@ class Store:
 
     def _slowly(self, work: Callable[[Session], T]) -> T:
         return self._aside.do(work) if self._aside else self._read(work)
-
-
-def _recent(db: Session, user_id: str, newest: int) -> tuple[StoredEvent, ...]:
-    """So many events of a user, the newest, after those that last and are older."""
-    found = [StoredEvent._make(row) for row in db.rows(NEWEST, user_id, newest)][::-1]
-    if len(found) < newest:
-        return tuple(found)
-    there = {event.event_id for event in found}
-    older = [StoredEvent._make(row) for row in db.rows(LAST, user_id)]
-    return (*(event for event in older if event.event_id not in there), *found)
-
-
-def _deleted_at(db: Session, digest: str) -> float | None:
-    rows = db.rows("SELECT deleted_at FROM forgotten WHERE digest = ?", digest)
-    return rows[0][0] if rows else None
-
-
-def _touch(db: Session, users: Iterable[str], now: float) -> None:
-    db.run_many(
-        "INSERT INTO users VALUES (?,?,?)"
-        " ON CONFLICT (user_id) DO UPDATE SET last_seen = excluded.last_seen",
-        [(user, now, now) for user in users],
-    )

@@ -11,7 +11,7 @@ from reelm.cli import app
 from reelm.data.dataset import Dataset
 from reelm.data.tables import read_catalog
 from reelm.ingest import IngestConfig, ingest
-from reelm.serve import store as store_module
+from reelm.serve import queries
 from reelm.serve.engine import Engine
 from reelm.serve.gathering import gather
 from reelm.serve.records import StoredEvent, Upload
@@ -125,7 +125,7 @@ def test_of_a_deleted_user_nothing_from_before_is_left(store, catalog, tmp_path,
 def test_gathered_and_taken_in_again_and_again_each_event_comes_once(
     store, catalog, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(store_module, "EVERY_EVENT", store_module.EVERY_EVENT[:-5] + "2")
+    monkeypatch.setattr(queries, "EVERY_EVENT", queries.EVERY_EVENT[:-5] + "2")
     work, out = tmp_path / "work", tmp_path / "gathered"
     catalog = replace(catalog, videos=catalog.videos.drop("path"))  # those files are all the same
     store.add_events([done("watch", portion=0.3, feed="f"), done("like", 9), done("like", 15)])
@@ -162,7 +162,7 @@ def test_videos_that_came_by_the_service_are_in_the_table(store, catalog, tmp_pa
 
 
 def test_what_was_shown_is_told_with_its_chances(store, catalog, run, notes, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "EVERY_IMPRESSION", store_module.EVERY_IMPRESSION[:-5] + "3")
+    monkeypatch.setattr(queries, "EVERY_IMPRESSION", queries.EVERY_IMPRESSION[:-5] + "3")
     engine = Engine(run, catalog, notes, store)
     page = engine.feed("u3", 7)
     engine.feed("u4", 4)

@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 
 import httpx2
 import polars as pl
@@ -9,7 +10,10 @@ import pytest
 from reelm import files
 from reelm.engine import alone
 from reelm.errors import BadData, ConfigError
+from reelm.serve import server
+from reelm.serve.database import Unavailable
 from reelm.serve.notes import load_notes
+from reelm.serve.records import Feed, Impression, Known
 from reelm.serve.server import listening, running, serve, store_of
 from reelm.serve.store import Store
 
@@ -103,3 +107,27 @@ def test_small_answers_are_not_held_back():
     """asyncio switches Nagle's algorithm off for sockets that are named as TCP only."""
     with listening("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_what_was_shown_is_forgotten_while_it_serves(tmp_path, monkeypatch):
+    store, feed = Store(tmp_path / "store.sqlite"), Feed("f", "u", False)
+    store.add_impressions(feed, [Impression(0, "v", "model", 1.0, "")], Known())
+    with server._forgetting(store, None):
+        assert store.feed("f")
+    monkeypatch.setattr(server, "FORGET_S", 0.01)
+    failures = iter([Unavailable("store", "away")])
+    once = store.forget_shown
+
+    def at_first_not(before):
+        for failure in failures:
+            raise failure
+        return once(before)
+
+    monkeypatch.setattr(store, "forget_shown", at_first_not)
+    with server._forgetting(store, 1e-9):
+        end = time.monotonic() + 10
+        while store.feed("f") and time.monotonic() < end:
+            time.sleep(0.01)
+    assert store.feed("f") is None
+    assert not any(thread.name == "forget" for thread in threading.enumerate())
+    store.close()

@@ -178,3 +178,22 @@ def test_feeds_do_not_wait_while_whole_tables_are_read(store):
         asking.join(20)
         assert told == [dict.fromkeys(("users", "events", "feeds", "impressions", "uploads"), 0)]
         assert store.outcomes(0.0) == []
+
+
+def test_what_was_shown_long_ago_is_forgotten_and_what_was_done_is_not(store, monkeypatch):
+    monkeypatch.setattr("reelm.serve.store.FEW", 2)
+    clock = [1000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    for number in range(5):
+        clock[0] += 100
+        feed = Feed(f"f{number}", "u1", False)
+        places = [Impression(n, f"v{10 * number + n}", "model", 1.0, "") for n in range(3)]
+        store.add_impressions(feed, places, Known())
+    store.add_events([StoredEvent("e", "u1", "v1", "watch", 1100.0, 0.5, "f0")])
+    assert store.forget_shown(1350.0) == 3
+    assert store.forget_shown(1350.0) == 0
+    assert [bool(store.feed(f"f{n}")) for n in range(5)] == [False] * 3 + [True] * 2
+    assert store.counts()["impressions"] == 6 and len(store.events("u1")) == 1
+    assert set(store.known("u1").seen.ids) == {"v1", *(f"v{n}" for n in (30, 31, 32, 40, 41, 42))}
+    feed, late = Feed("f0", "u1", False), Impression(3, "v3", "model", 1.0, "")
+    assert not store.add_impressions(feed, [late]), "a feed that is forgotten does not go on"
