@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from reelm.errors import ConfigError
+from reelm.errors import BadData, ConfigError
 from reelm.sections import known, settings_class
 
 
@@ -77,6 +77,15 @@ def catalog(folder: Path | None, work: Path) -> Any:
     return read_catalog(folder or newest_catalog(work))
 
 
+def rendered(catalog: Any) -> bool:
+    """Whether all files of a catalogue lie in worlds as `reelm world` leaves them: beside the
+    folder of videos its settings and the truth."""
+    table = catalog.videos
+    paths = table["path"].drop_nulls().to_list() if "path" in table.columns else []
+    homes = {Path(path).parent.parent for path in paths}
+    return all((home / "world.json").is_file() and (home / "truth").is_dir() for home in homes)
+
+
 def catalogs(raw: dict[str, Any], named: list[str] | None, work: Path) -> list[str]:
     """Catalogues to compare on beside those of the settings: the named ones, or the newest where
     there is no other."""
@@ -107,13 +116,38 @@ def notes(work: Path) -> Path:
         BadData: there are none.
     """
     from reelm import files
-    from reelm.prompts.speech import Speech
 
-    def of_pictures(facts: Mapping[str, Any]) -> bool:
-        prompt = facts.get("settings", {}).get("prompt", {}).get("name")
-        return prompt != Speech.name and not _about_users(facts)
+    return files.latest(work / "notes", keep=_of_pictures)
 
-    return files.latest(work / "notes", keep=of_pictures)
+
+def notes_to_encode(work: Path, reads: str) -> Path:
+    """The newest notes that an encoder can read; it is said which.
+
+    Args:
+        reads: the encoder's input; for `values`, notes without a short field (captions, summaries)
+            are passed over.
+
+    Raises:
+        BadData: there are none.
+    """
+    from reelm import files
+    from reelm.encode import holds_values
+
+    def valued(facts: Mapping[str, Any]) -> bool:
+        return _of_pictures(facts) and ("schema" not in facts or holds_values(facts["schema"]))
+
+    found = notes(work)
+    if reads == "values" and not valued(files.manifest(found)):
+        try:
+            found = files.latest(work / "notes", keep=valued)
+        except BadData as error:
+            raise BadData(
+                f"{found}: the newest notes have no short field, and --input values reads nothing "
+                "else. Ask for some with `reelm annotate --prompt attributes`, or take --encoder "
+                "text --input notes."
+            ) from error
+    typer.echo(f"notes: {found}, the newest that fit; --notes names others", err=True)
+    return found
 
 
 def about_videos(folders: Sequence[Path]) -> None:
@@ -177,6 +211,14 @@ def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:
         if not left or not (right or (empty and sign)):
             raise ConfigError(f"{option} {text}: write it as name=value")
     return {left: right for left, _, right in parts}
+
+
+def _of_pictures(facts: Mapping[str, Any]) -> bool:
+    """Whether a notes folder with this manifest is about what videos show."""
+    from reelm.prompts.speech import Speech
+
+    prompt = facts.get("settings", {}).get("prompt", {}).get("name")
+    return prompt != Speech.name and not _about_users(facts)
 
 
 def _about_users(facts: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """Commands: one per verb. Each reads its settings, calls the verb, prints the folder it made."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reelm import __version__, asked, note_commands, serve_commands
-from reelm.errors import ConfigError, ReelmError
+from reelm.errors import ConfigError, ReelmError, refusal
 from reelm.formats import FORMATS
 from reelm.options import (
     CatalogOption,
@@ -35,8 +34,6 @@ app = typer.Typer(
 )
 
 KNOWN = ", ".join(FORMATS)
-REFUSED = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
-"""What a system says of a place that cannot be written: no bug of ours."""
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 app.add_typer(serve_commands.commands)
@@ -44,22 +41,24 @@ app.add_typer(note_commands.commands)
 
 
 def main() -> None:
-    """Run a command. Our own errors, and folders that cannot be written, become one line and exit
+    """Run a command. Our own errors, and places that cannot be written, become one line and exit
     code 2; bugs keep their traceback."""
     try:
         app()
     except ReelmError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
-        typer.echo(f"error: {error.filename or 'disk'}: {error.strerror}. See --work.", err=True)
-        sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.echo("interrupted; the same command goes on where it was stopped", err=True)
         raise
+    except Exception as error:
+        said = refusal(error)
+        if said is None:
+            raise
+        hint = "Make room there, or name another place, such as with --work."
+        typer.echo(f"error: {said}. {hint}", err=True)
+        sys.exit(2)
 
 
 @app.command()

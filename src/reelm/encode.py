@@ -6,6 +6,8 @@ listed with the reason.
 """
 
 import json
+import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from reelm.data.corrections import id_column
 from reelm.data.tables import Catalog, applied, read_notes
 from reelm.encoders.base import Clip, Encoder
 from reelm.engine import DecodeConfig, Decoder, run, to_open
-from reelm.errors import ConfigError, MediaError, MissingInput
+from reelm.errors import BadData, ConfigError, MediaError, MissingInput
 from reelm.prompts.base import Prompt, plain
 
 VERSION = 2  # pictures come from JPEG since, and answers hang on them
@@ -74,7 +76,8 @@ def encode(
         MissingInput: notes are to be read and none were given.
         ConfigError: `input` names neither a way to read nor a column, or users have no titles.
         StaleFolder: another process is filling the same folder.
-        BadData: files are to be read and there is none.
+        BadData: files are to be read and there is none, or not one row got a vector; no folder is
+            left then.
     """
     text, reads = encoder.reads == "text", config.input or encoder.usual
     tasks = _texts(catalog, reads, config.fields, notes) if text else _files(catalog)
@@ -99,6 +102,10 @@ def encode(
         stage = _Encoding(folder, encoder, config.batch, _as_text if text else _as_clip(decoder))
         (cost,) = run(stage, tasks, config.part, f"encode {encoder.name}")
     rows, failed = _tables(folder, about, read)
+    if not rows:
+        why = _reasons(folder)
+        shutil.rmtree(folder)  # the same command tries all again
+        raise BadData(_nothing(encoder, failed, why, catalog, notes))
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
         inputs=inputs | sources,
@@ -107,6 +114,13 @@ def encode(
     for side in folder.glob("rows-*.parquet"):
         side.unlink()
     return made
+
+
+def summary(folder: Path) -> str:
+    """What came of it, in a line: rows, how many failed, and why most of them did."""
+    facts = files.manifest(folder)
+    told = f"{facts['rows']} rows, {facts['failed']} failed"
+    return f"{told} ({_reasons(folder)})" if facts["failed"] else told
 
 
 class _Encoding:
@@ -290,6 +304,18 @@ def reads_notes(reads: str) -> bool:
     return "notes" in reads or reads in (FIELDS, "values")
 
 
+def holds_values(schema: Mapping[str, Any]) -> bool:
+    """Whether answers of a schema have a field that input `values` reads: a short one."""
+    return any(map(_is_short, schema.get("properties", {}).values()))
+
+
+def _is_short(field: Mapping[str, Any]) -> bool:
+    if field.get("type") == "array":
+        return _is_short(field.get("items", {}))
+    closed = "enum" in field or field.get("type") in ("integer", "number", "boolean")
+    return closed or field.get("maxLength", tallies.LONGEST + 1) <= tallies.LONGEST
+
+
 def _read(notes: Path | None) -> pl.DataFrame | None:
     """user_id and how many of the user's interactions were looked at, where the notes say so."""
     if notes is None or not _of_users(notes):
@@ -315,6 +341,26 @@ def _noted(notes: Path | None) -> dict[str, Any]:
     train = files.manifest(notes).get("inputs", {}).get("train")
     told = {} if train is None else {"train": train}
     return {"notes": str(notes), "corrections": corrections, **told}
+
+
+def _reasons(folder: Path) -> str:
+    """Why rows have no vector: the commonest reason, and how many have another."""
+    counted = Counter(pl.read_parquet(folder / "failed.parquet")["reason"]).most_common()
+    if not counted:
+        return "there is nothing to encode"
+    (reason, count), *others = counted
+    more = sum(count for _, count in others)
+    return f"{count} {' '.join(reason.split())}" + (f", {more} for other reasons" if more else "")
+
+
+def _nothing(encoder: Encoder, failed: int, why: str, catalog: Catalog, notes: Path | None) -> str:
+    """What was read where not one row got a vector, and what to do."""
+    told = f"{encoder.name}: of {failed} rows not one got a vector ({why})."
+    if encoder.reads == "video":
+        return f"{told} The files are those of {catalog.folder}; name another with --catalog."
+    if notes is None:
+        return f"{told} The texts are those of {catalog.folder}; read others with --input."
+    return f"{told} The notes are {notes}; name others with --notes, or read others with --input."
 
 
 def _tables(folder: Path, about: str, read: pl.DataFrame | None) -> tuple[int, int]:

@@ -1,7 +1,33 @@
 """Everything a user can get wrong, as types. Each message says what, where, and what to do."""
 
 import difflib
+import errno
+import re
 from collections.abc import Collection, Iterable
+
+REFUSED = (
+    *(errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EEXIST),
+)
+"""What a system says of a place that cannot be written: no bug of ours."""
+REFUSAL = re.compile(
+    r"No space left on device|Permission denied|Read-only file system|Disk quota exceeded"
+    r"|File too large|\d+ requested and \d+ written"
+)
+"""The same in the words of writers that give no number; the last are NumPy's on a full disk."""
+WRITERS = ("polars.", "safetensors.")
+"""Modules whose own errors may speak of such a place; known by name, so as not to load them."""
+
+
+def refusal(error: BaseException) -> str | None:
+    """What an error says of a place that cannot be written; None if it speaks of something else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        told = f"{error.filename or 'disk'}: {error.strerror}"
+        return told if error.errno in REFUSED else None
+    writer = isinstance(error, OSError) or type(error).__module__.startswith(WRITERS)
+    if writer and REFUSAL.search(str(error)):
+        return f"disk: {error}".partition("\n")[0]
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,11 +18,12 @@ from reelm.data.packing import POSITIVE
 from reelm.errors import BadData
 from reelm.formats import FORMATS
 from reelm.formats.base import QUARANTINE, Format, ReadOptions, Tables
-from reelm.formats.blocks import cleaning, reading
+from reelm.formats.blocks import cleaning, columns, reading
+from reelm.formats.blocks.values import TIMES
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
-STAGE, VERSION = "ingest", 4
+STAGE, VERSION = "ingest", 5
 WRITTEN = pl.Schema(dict.fromkeys(("user_id", "video_id", "event", "split"), pl.String))
 """Columns of events that are numbered in memory and text in the file."""
 
@@ -33,10 +34,11 @@ class IngestConfig(Config):
     format: str = "table"
     """How the source is laid out; one of `reelm.formats`."""
     mapping: dict[str, str] = Field(default_factory=dict)
-    """Which column to take for what: user_id, video_id, timestamp, event, value, watch_time,
-    duration, rating, split; videos.title and so on for the item table."""
+    """Which column to take for what: user_id, video_id, timestamp, event, value, percent,
+    watch_time, duration, rating, split; videos.title and so on for the item table."""
     videos: Path | None = None
-    """Folder of video files, or a text file with one path per line; a file's stem is its id."""
+    """Folder of video files, or a text file with one path per line; a file's stem is its id, or
+    its path in the folder, such as alice/001, where others have the same stem."""
     items: Path | None = None
     """Table of videos, if it does not lie beside the log."""
     users: Path | None = None
@@ -57,6 +59,9 @@ class IngestConfig(Config):
 
 COUNTED = ("watch", "skip", *POSITIVE)
 """Kinds of event that say something about liking without further settings."""
+PORTIONS = (0.002, 1.5, 20)
+"""Half of all watches are hardly this short, as shares of their videos, hardly longer than the
+second, and so long as the third only where milliseconds were taken for seconds."""
 
 
 def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
@@ -87,8 +92,9 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
     videos, faults = _examined(_all_videos(tables, config.licence), work, config)
     events, unmeasured = _measured(tables.events, videos)
     if not videos.height:
-        why = _reasons(tables.quarantine) or "there is a header and no row"
-        raise BadData(f"{source}: not one good row; {why}")
+        reasons = [f"{count:,} {why}" for why, count in _reasons(tables.quarantine).items()]
+        why = [*reasons, *_unread(tables.quarantine)] or ["there is a header and no row"]
+        raise BadData(f"{source}: not one good row; {'; '.join(why)}")
     said = _comments(config.comments, videos)
     mapping = dict(ChainMap(*(one.mapping for one in said), dict(tables.mapping)))
     quarantine = pl.concat([tables.quarantine, unmeasured, faults, *(one.bad for one in said)])
@@ -106,6 +112,7 @@ def ingest(source: Path, work: Path, config: IngestConfig) -> Path:
         rows=_counts(tables, videos, events), failed=quarantine.height,
         reasons=_reasons(quarantine), mapping=mapping,
         features=sorted(tables.features), unused=list(tables.unused), kinds=_kinds(events),
+        doubts=_suspicions(tables, events, config.mapping),
         **meter.read(),
     )  # fmt: skip
 
@@ -124,7 +131,8 @@ def summary(folder: Path) -> str:
 
 
 def _doubts(facts: Mapping[str, Any]) -> list[str]:
-    """Kinds of events, those that train nothing, and videos that no file was found for."""
+    """Kinds of events, those that train nothing, videos that no file was found for, and what was
+    likely meant otherwise."""
     kinds, rows = facts.get("kinds") or {}, facts["rows"]
     strange = {kind: count for kind, count in kinds.items() if kind not in COUNTED}
     lines = [f"kinds of event: {_listed(kinds)}"] if kinds else []
@@ -132,7 +140,52 @@ def _doubts(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"not counted unless dataset.positive names it: {_listed(strange)}")
     if rows["files"] and rows["files"] < rows["videos"]:
         lines.append(f"without a file: {rows['videos'] - rows['files']:,} videos")
-    return lines
+    return [*lines, *facts.get("doubts", [])]
+
+
+def _suspicions(tables: Tables, events: pl.DataFrame, told: Mapping[str, str]) -> list[str]:
+    """What a log's columns were likely meant to be, where they were taken for something else.
+
+    Args:
+        told: the caller's own mapping, which is not doubted.
+    """
+    lines = _unread(tables.quarantine)
+    if events.height and "timestamp" not in tables.mapping and "timestamp" not in told:
+        lines.append("no times: events go by the order of the file, and repeats of them stay")
+        if tables.unused:
+            lines[-1] += "; if a column holds times, name it with --map timestamp=NAME"
+    return lines + _strange_portions(events, tables.mapping, told)
+
+
+def _unread(quarantine: pl.DataFrame) -> list[str]:
+    """A time that could not be read, and which can be."""
+    lost = quarantine.filter(table="events", reason="unreadable time")["detail"]
+    if not len(lost):
+        return []
+    return [f"unreadable times: {len(lost):,}, such as {lost[0]!r}. What is read: {TIMES}"]
+
+
+def _strange_portions(
+    events: pl.DataFrame, mapping: Mapping[str, str], told: Mapping[str, str]
+) -> list[str]:
+    """Portions that are so long, or so short, that their unit is likely another one."""
+    usual = events.filter(pl.col("event") == "watch")["value"].median()
+    if not isinstance(usual, float):
+        return []
+    short, long, longest = PORTIONS
+    if "value" in mapping:
+        strange = usual > long and "value" not in told
+        said = f"value: are they shares of 1? Half of them are {usual:g} or more"
+        return [said] if strange else []
+    if "watch_time" not in mapping or short <= usual <= longest:
+        return []
+    role, than = ("watch_time", "more") if usual > longest else ("duration", "less")
+    if role not in mapping:
+        return []
+    half = f"Half of the portions are {usual:g} or {than}"
+    if columns.in_ms(mapping[role].rpartition(" of ")[0]):
+        return [f"{role}: in milliseconds, as its name says? {half}"]
+    return [f"{role}: in milliseconds? {half}; name it {role}_ms"]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

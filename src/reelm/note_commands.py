@@ -2,6 +2,7 @@
 them, tell where they come from and what they cost."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,18 +58,19 @@ def annotate(
     chosen = [prompts.find(name) for name in prompt or ["attributes"]]
     how = asked.section("annotate", raw)
     seen = [one for one in chosen if one.about == "video"]
+    lost = False
     if seen:
         found, maker = asked.catalog(catalog, work), asked.maker(backend, raw)
-        for folder in verb.annotate_all(found, maker, seen, how, work):
-            typer.echo(verb.summary(folder))
-            typer.echo(folder)
+        _fits(backend, found)
+        made = verb.annotate_all(found, maker, seen, how, work)
+        lost = any([_lost(folder, how.retry_failed) for folder in made])
     for one in (one for one in chosen if one.about == "user"):
         told = tuple(notes or [asked.notes(work)])
         read = asked.sources(raw, catalog, None, work, told)
         maker = asked.maker(backend, raw, "user")
         folder = users.annotate_users(read, maker, one, how, work, base)
-        typer.echo(verb.summary(folder))
-        typer.echo(folder)
+        lost |= _lost(folder, how.retry_failed)
+    sys.exit(lost)
 
 
 @commands.command()
@@ -81,14 +83,40 @@ def transcribe(
     sets: Set = None,
 ) -> None:
     """Write down what is said in every video, with a local Whisper; run it again to resume."""
-    from reelm.annotate import summary, transcribing
+    from reelm.annotate import transcribing
 
     given = {"model": model and str(model), "retry_failed": retry_failed or None}
     given = {name: value for name, value in given.items() if value is not None}
     how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
     folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
+    sys.exit(_lost(folder, how.retry_failed))
+
+
+def _fits(backend: str, catalog: Any) -> None:
+    """Say so where pocket is to watch what it was not made for."""
+    if backend == "pocket" and not asked.rendered(catalog):
+        typer.echo(
+            "pocket was made for the rendered world, and of real clips it says what is not so, in "
+            "valid answers; for those name --backend transformers or openai_http",
+            err=True,
+        )
+
+
+def _lost(folder: Path, again: bool) -> bool:
+    """Tell what came of a notes folder, and last the folder itself; True if every row failed.
+
+    Args:
+        again: what had failed before was asked again just now.
+    """
+    from reelm import files
+    from reelm.annotate import summary
+
+    facts = files.manifest(folder)
     typer.echo(summary(folder))
+    if facts["failed"] and not again:
+        typer.echo(f"--retry-failed asks again about the {facts['failed']} that failed")
     typer.echo(folder)
+    return 0 < facts["failed"] == facts["rows"]
 
 
 @batch.command(name="write")

@@ -66,6 +66,13 @@ def train_run(
     return carry_out(plan, split, work, learn, sources)
 
 
+def coverage(data: Dataset) -> list[str]:
+    """A line for each feature that not all videos have a vector of: how many have one."""
+    videos = len(data.items) - 1
+    held = {name: int(has.sum()) for name, has in data.has_feature.items()}
+    return [f"{name}: vectors of {n} of {videos} videos" for name, n in held.items() if n < videos]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run is made of; its key hashes all of this."""

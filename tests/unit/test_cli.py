@@ -1,9 +1,11 @@
+import errno
 import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -84,6 +86,57 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     run = subprocess.run([REELM, *words], capture_output=True, text=True, check=False)
     assert run.returncode == 2 and run.stderr.count("\n") == 1
     assert str(tmp_path / "work") in run.stderr and "Not a directory" in run.stderr
+
+
+class SafetensorError(Exception):
+    """As the package's own, which is not to be loaded here."""
+
+    __module__ = "safetensors._safetensors_rust"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os 28)"),
+        SafetensorError("I/O error: Read-only file system (os error 30) at path /x"),
+        PermissionError("Permission denied (os error 13): /x/a.parquet"),
+        OSError("1000000 requested and 131056 written"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large", "/x/a.npy"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_place_that_writers_cannot_write_is_one_line(monkeypatch, capsys, error):
+    _raising(monkeypatch, error)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+    assert "--work" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pl.exceptions.ComputeError("lengths differ"),
+        SafetensorError("a tensor has no contiguous memory"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"),
+        RuntimeError("No space left on device"),
+        OSError("odd"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_bug_keeps_its_traceback(monkeypatch, error):
+    _raising(monkeypatch, error)
+    with pytest.raises(type(error)):
+        cli.main()
+
+
+def _raising(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
 
 
 @pytest.mark.parametrize(

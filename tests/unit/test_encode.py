@@ -10,11 +10,12 @@ from reelm import files, tallies
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.backends.fake import Fake
 from reelm.data.tables import Catalog, read_features, read_notes
-from reelm.encode import EncodeConfig, encode, fielded
+from reelm.encode import EncodeConfig, encode, fielded, holds_values, summary
 from reelm.encoders.hashing import Hashing
 from reelm.encoders.signal import Signal
 from reelm.encoders.values import Values
 from reelm.errors import BadData, ConfigError, MissingInput
+from reelm.prompts import PROMPTS, find
 from reelm.prompts.attributes import Attributes
 
 
@@ -139,6 +140,51 @@ def test_a_vector_that_is_not_finite_is_a_failure(catalog, tmp_path):
     folder = encode(catalog, Broken(), EncodeConfig(), tmp_path)
     assert "not finite" in failed(folder)["v002"]
     assert "v002" not in read_features(folder).ids
+
+
+def test_what_came_of_it_is_one_line(catalog, work, notes, tmp_path):
+    assert summary(encode(catalog, Values(), EncodeConfig(), work, notes)) == (
+        "7 rows, 1 failed (1 no values)"
+    )
+
+    class Broken(Hashing):
+        def encode(self, inputs):
+            return (
+                super().encode(inputs)
+                * np.where(["3" in text for text in inputs], np.nan, 1)[:, None]
+            )
+
+    told = summary(encode(catalog, Broken(), EncodeConfig(), tmp_path))
+    assert told == "7 rows, 3 failed (2 no title, 1 for other reasons)"
+    whole = Catalog(catalog.folder, catalog.videos[1:4], catalog.events)
+    assert summary(encode(whole, Hashing(), EncodeConfig(), tmp_path)) == "3 rows, 0 failed"
+
+
+def test_where_nothing_is_encoded_no_folder_is_left(catalog, tmp_path):
+    bare = Catalog(tmp_path / "c", pl.DataFrame({"video_id": ["a", "b"]}), pl.DataFrame())
+    for _ in range(2):
+        with pytest.raises(BadData, match=r"hashing: of 2 rows not one.*2 no title.*--input"):
+            encode(bare, Hashing(), EncodeConfig(), tmp_path)
+        assert list((tmp_path / "features").iterdir()) == []
+    broken = Catalog(catalog.folder, catalog.videos[6:].with_columns(ok=True), catalog.events)
+    with pytest.raises(BadData, match=r"signal: of 1 rows not one.*name another with --catalog"):
+        encode(broken, Signal(), EncodeConfig(seconds=120), tmp_path)
+    failed = tmp_path / "notes" / "caption-0"
+    failed.mkdir(parents=True)
+    table = pl.DataFrame({"video_id": ["a", "b"], "answer": [None, None]}, schema_overrides={
+        "answer": pl.String})  # fmt: skip
+    table.write_parquet(failed / "part-00000.parquet")
+    files.finish(failed, stage="annotate", settings={"prompt": {"name": "caption", "version": 1}})
+    with pytest.raises(BadData, match=r"2 no notes.*The notes are .*caption-0; name others"):
+        encode(bare, Hashing(), EncodeConfig(input="notes"), tmp_path, failed)
+    assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_which_prompts_have_short_fields():
+    """Of those that videos are watched with; notes by others are never taken unasked."""
+    asked = [prompt for prompt in map(find, PROMPTS) if prompt.about == "video"]
+    short = {prompt.name for prompt in asked if holds_values(prompt.schema())} - {"speech"}
+    assert short == {"attributes", "details", "knowledge"}
 
 
 def test_notes_about_users_give_rows_of_users(tmp_path):

@@ -104,6 +104,76 @@ def test_the_summary_tells_what_would_be_missed_later(source, tmp_path):
     assert (bee["title"], bee["hashtags"]) == ("Bee", "x")
 
 
+def test_clips_of_one_name_are_all_there_and_a_copy_does_not_rename_the_first(tmp_path):
+    nest = tmp_path / "nest"
+    for name, grey in {"clip.mp4": 90, "bob/001.mp4": 200, "alice/001.mp4": 40}.items():
+        (nest / name).parent.mkdir(parents=True, exist_ok=True)
+        film(nest / name, grey)
+    shutil.copy(nest / "clip.mp4", nest / "alice" / "clip.mp4")
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,time\nu,alice/001,1\nu,clip,2\nw,001,3\n")
+    folder = ingest(log, tmp_path / "work", QUICK.model_copy(update={"videos": nest}))
+    assert files.manifest(folder)["rows"]["files"] == 4
+    videos = table(folder, "videos").filter(pl.col("path").is_not_null())
+    ids = {"clip": None, "alice/001": None, "bob/001": None, "alice/clip": "clip"}
+    assert dict(videos.select("video_id", "duplicate_of").rows()) == ids
+    said = summary(folder)
+    assert "given to none: 1, such as 001 (alice/001.mp4, bob/001.mp4)" in said
+    assert "without a file: 1 videos" in said
+
+
+def doubts(tmp_path, text, **mapping):
+    """What the summary of a log doubts."""
+    (tmp_path / "log.csv").write_text(text)
+    folder = ingest(tmp_path / "log.csv", tmp_path / "work", IngestConfig(mapping=mapping))
+    said = files.manifest(folder)["doubts"]
+    assert set(said) <= set(summary(folder).splitlines())
+    return said
+
+
+def test_a_log_without_times_says_so(tmp_path):
+    (line,) = doubts(tmp_path, "user,item,moment\nu,a,1700000000\n")
+    assert line.startswith("no times: events go by the order of the file, and repeats of them stay")
+    assert "--map timestamp=NAME" in line
+    assert doubts(tmp_path, "user,item\nu,a\n") == [line.partition(";")[0]]
+    assert doubts(tmp_path, "user,item,moment\nu,a,9\n", timestamp="moment") == []
+    assert doubts(tmp_path, "user,item,moment\nu,a,9\n", timestamp="") == []
+
+
+def test_times_that_cannot_be_read_are_shown_with_those_that_can(tmp_path):
+    text = "user,item,date\nu,a,31.12.2025 10:00\nu,b,12/31/2025\n"
+    with pytest.raises(
+        BadData, match=r"2 events: unreadable time; .*'31\.12\.2025 10:00'.*ISO 8601"
+    ):
+        doubts(tmp_path, text)
+    (line,) = doubts(tmp_path, text + "u,c,2025-12-31\n")
+    assert "unreadable times: 2, such as '31.12.2025 10:00'" in line
+    assert "ISO 8601" in line and "milliseconds" in line
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "starts"),
+    [
+        ("watch_time,duration", ["9000,10", "8000,9", "5,10"], "watch_time: in milliseconds? Half"),
+        ("watch_time,duration", ["9,10", "8,9"], None),
+        ("watch_time,duration", ["9,10000", "8,9000"], "duration: in milliseconds? Half"),
+        ("watch_time_ms,duration_s", ["9000,10", "8000,9"], None),
+        ("watch_time_ms,duration_ms", ["9000,10"], "watch_time: in milliseconds, as its name says"),
+        ("portion", ["350", "93", "55"], "value: are they shares of 1"),
+        ("portion", ["3", "0.5", "0.2"], None),
+    ],
+)
+def test_portions_of_another_unit_are_doubted(tmp_path, columns, rows, starts):
+    lines = [f"u,v{n},{n},{row}" for n, row in enumerate(rows)]
+    said = doubts(tmp_path, "\n".join([f"user,item,time,{columns}", *lines]))
+    assert [line.startswith(starts or "") for line in said] == [True] * bool(starts)
+
+
+def test_watched_milliseconds_of_real_files_are_doubted(source, tmp_path):
+    (source / "events.csv").write_text("user,item,time,watch_time\nu,a,1,900\nw,b,2,700\n")
+    assert "watch_time: in milliseconds? Half" in summary(ingest(source, tmp_path / "work", QUICK))
+
+
 def test_the_same_source_is_read_once(source, tmp_path, monkeypatch):
     folder = ingest(source, tmp_path / "work", QUICK)
     monkeypatch.setattr("reelm.formats.table.Table.read", None)

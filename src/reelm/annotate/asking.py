@@ -5,6 +5,7 @@ request that the model cannot survive is found by halving, and fails alone. Whil
 model is closed, the asking waits.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from reelm.prompts.base import Prompt
 
 MEDIA = "media"  # kind of failure of a file that cannot be decoded
 FEW = 8  # so many lost requests may mean that the way is closed
-LONGEST_PAUSE_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+log = logging.getLogger(__name__)
 
 Outcome = Answer | Failure
 Ask = Callable[[list[Any]], list[Any]]
@@ -165,12 +168,12 @@ class Asker:
         if len(lost) < FEW:
             return said
         came = (r for r, one in zip(requests, said, strict=True) if not isinstance(one, Failure))
-        again = self._wait([requests[n] for n in lost], next(came, None), said[lost[0]], ask)
+        again = self._wait([requests[n] for n in lost], next(came, None), ask)
         for n, one in zip(lost, again, strict=True):
             said[n] = one
         return said
 
-    def _wait(self, requests: list[Any], witness: Any, told: Any, ask: Ask) -> list[Any]:
+    def _wait(self, requests: list[Any], witness: Any, ask: Ask) -> list[Any]:
         """Ask a request at growing distances until one comes through; then all that were lost.
 
         Args:
@@ -181,21 +184,34 @@ class Asker:
         Raises:
             BackendError: nothing came through within the patience.
         """
-        end, pause = time.monotonic() + self._patience_s, 1.0
+        end, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
         turns = cycle([witness] if witness else requests)
         while _lost(first := halving(ask, [probe := next(turns)])[0]):
-            told = first
             if time.monotonic() + pause > end:
-                raise _closed(told, self._patience_s)
+                raise self._closed(first)
+            if pause == FIRST_PAUSE_S:
+                said = self._where, first.message, self._patience_s
+                log.warning("%s: nothing comes through (%s); tried again for up to %g s", *said)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
         rest = halving(ask, [one for one in requests if one is not probe])
         if witness:
             return rest
         if all(map(_lost, rest)):
-            raise _closed(rest[0], self._patience_s)
+            raise self._closed(rest[0])
         left = iter(rest)
         return [first if one is probe else next(left) for one in requests]
+
+    @property
+    def _where(self) -> str:
+        return self._backend.address or "the model"
+
+    def _closed(self, told: Failure) -> BackendError:
+        return BackendError(
+            told.kind,
+            f"{self._where}: nothing came through for {self._patience_s:g} s ({told.message}). "
+            "What was answered before is kept; see to the server, then run the same command again.",
+        )
 
 
 @dataclass(frozen=True)
@@ -256,12 +272,3 @@ def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:
 
 def _lost(said: Any) -> bool:
     return isinstance(said, Failure) and said.passing
-
-
-def _closed(told: Any, waited_s: float) -> BackendError:
-    kind, said = (told.kind, told.message) if isinstance(told, Failure) else ("connection", "")
-    return BackendError(
-        kind,
-        f"nothing came through for {waited_s:g} s ({said}). What was answered before is kept; "
-        "see to the server, then run the same command again.",
-    )

@@ -107,6 +107,8 @@ class Backend(ABC):
     """Closed sets of values the model was taught, by field of the answer; None if it is free."""
     device: str = "cpu"
     """For the cost ledger."""
+    address: str = ""
+    """Of the server that the model is behind, for messages."""
 
     @abstractmethod
     def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:

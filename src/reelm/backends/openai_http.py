@@ -6,10 +6,10 @@ asked for once more.
 
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -18,9 +18,14 @@ from reelm.backends.blocks.chat import ChatConfig, body, content, read
 from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
 from reelm.backends.blocks.schema import tidy
+from reelm.errors import BackendError
 from reelm.media.views import View
 
+T = TypeVar("T")
 TOP = 20  # most probable tokens that servers tell at most
+PATH = "chat/completions"
+SHUT = (401, 403, 404, 405)
+"""Statuses that say that the way is wrong: whatever is asked, the server would say the same."""
 
 
 class OpenAIHTTPConfig(ChatConfig):
@@ -62,7 +67,8 @@ class OpenAIHTTP(Backend):
         self.view = View(
             moments=config.moments, square=config.square, sound=config.sound, motion=config.motion
         )
-        self.device = "server"
+        self.device, self.address = "server", config.base_url
+        self._answered = False
         self._dialects = Dialects(config.structured)
         self._client = Client(
             config.base_url,
@@ -74,7 +80,12 @@ class OpenAIHTTP(Backend):
         self._threads = ThreadPoolExecutor(config.concurrency, thread_name_prefix="openai_http")
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Failure]:
-        return list(self._threads.map(self._answer, requests))
+        """See Backend.answer.
+
+        Raises:
+            BackendError: the server turns down whatever it is asked (401, 403, 404, 405).
+        """
+        return self._side_by_side(self._answer, requests)
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
@@ -84,7 +95,7 @@ class OpenAIHTTP(Backend):
         A choice that is not among them gets the least of the twenty, which is an upper bound.
         Choices that begin with the same token, and servers that tell nothing, give a Failure.
         """
-        return list(self._threads.map(self._choose, requests, choices))
+        return self._side_by_side(self._choose, requests, choices)
 
     def identity(self) -> dict[str, Any]:
         config = self.config
@@ -100,6 +111,16 @@ class OpenAIHTTP(Backend):
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
+
+    def _side_by_side(self, ask: Callable[..., T], *asked: Sequence[Any]) -> list[T]:
+        """What `ask` makes of each, in order. Once one raises, those that still wait are left."""
+        futures = [self._threads.submit(ask, *one) for one in zip(*asked, strict=True)]
+        done, left = wait(futures, return_when=FIRST_EXCEPTION)
+        for one in left:
+            one.cancel()
+        if left:
+            raise next(filter(None, (one.exception() for one in done)))
+        return [one.result() for one in futures]
 
     def _answer(self, request: Request) -> Answer | Failure:
         """Ask; if the answer is not what the schema asks for, ask once more."""
@@ -117,9 +138,9 @@ class OpenAIHTTP(Backend):
     def _ask(self, request: Request) -> Answer | Failure:
         start = time.perf_counter()
         call = _Call(request, self.config, self._dialects)
-        reply = self._client.post("chat/completions", call, self.config.retries)
-        if isinstance(reply, Trouble):
-            return reply.failure
+        reply = self._post(call)
+        if isinstance(reply, Failure):
+            return reply
         call.worked()
         said = read(reply, request)
         return said if isinstance(said, Failure) else _after(said, start)
@@ -127,15 +148,30 @@ class OpenAIHTTP(Backend):
     def _choose(self, request: Request, choices: Sequence[str]) -> list[float] | Failure:
         call = _Call(replace(request, schema=None, max_tokens=1), self.config, self._dialects)
         call.more = {"logprobs": True, "top_logprobs": TOP}
-        reply = self._client.post("chat/completions", call, self.config.retries)
-        if isinstance(reply, Trouble):
-            return reply.failure
+        reply = self._post(call)
+        if isinstance(reply, Failure):
+            return reply
         try:
             told = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             logs = {entry["token"]: float(entry["logprob"]) for entry in told}
         except (LookupError, TypeError, ValueError):
             return Failure("unsupported", "the server tells no log-probabilities")
         return _matched(choices, logs)
+
+    def _post(self, call: "_Call") -> dict[str, Any] | Failure:
+        """The server's reply, or why this request has none.
+
+        Raises:
+            BackendError: the way is wrong. A 403 says so only while nothing was answered yet:
+                later it is the server's word on what one request shows.
+        """
+        reply = self._client.post(PATH, call, self.config.retries)
+        if not isinstance(reply, Trouble):
+            self._answered = True
+            return reply
+        if reply.status in SHUT and not (reply.status == 403 and self._answered):
+            raise BackendError(reply.failure.kind, _shut(self.config, reply))
+        return reply.failure
 
 
 class _Call:
@@ -169,6 +205,24 @@ class _Call:
 
 def _after(answer: Answer, start: float) -> Answer:
     return replace(answer, seconds=time.perf_counter() - start)
+
+
+def _shut(config: OpenAIHTTPConfig, trouble: Trouble) -> str:
+    """Which address turns all requests down, what it says, and what may be wrong."""
+    there = "set" if os.environ.get(config.api_key_env) else "not set"
+    key = f"Is the key right? The environment variable {config.api_key_env}, its place, is {there}."
+    hints = {
+        404: f"Is backend.model = {config.model!r} what the server calls its model, and does "
+        "backend.base_url end where chat/completions lies, mostly in /v1?",
+        405: "Is it a chat server, or reelm's own service? `reelm serve` takes port 8000 too. "
+        "Say where the chat server is with backend.base_url.",
+    }
+    said = " ".join(trouble.failure.message.split())
+    return (
+        f"{config.base_url.rstrip('/')}/{PATH} turns all requests down ({said}). "
+        f"{hints.get(trouble.status, key)} What was answered before is kept; set it right, then "
+        "run the command again."
+    )
 
 
 def _matched(choices: Sequence[str], logs: dict[str, float]) -> list[float] | Failure:

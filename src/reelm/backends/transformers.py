@@ -275,6 +275,12 @@ def _sees(model: str, revision: str | None) -> bool:
     Raises:
         BackendError: there is no checkpoint.
     """
+    if _placed(model) and not Path(model).is_dir():
+        raise BackendError(
+            "model",
+            f"{model}: no such folder. Is the path right, seen from {Path.cwd()}? Name the folder "
+            "of a checkpoint, or a hub id, such as owner/name.",
+        )
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING,
@@ -284,6 +290,12 @@ def _sees(model: str, revision: str | None) -> bool:
         return AutoConfig.from_pretrained(model, revision=revision).model_type in SEEING
     except (ImportError, OSError, ValueError, TypeError) as error:
         raise BackendError("model", _why(model, error)) from error
+
+
+def _placed(model: str) -> bool:
+    """Whether a model is named by a place on disk and cannot be a hub id."""
+    path = Path(model)
+    return path.is_absolute() or model.startswith((".", "~")) or len(path.parts) > 2
 
 
 @contextmanager
@@ -313,7 +325,9 @@ def _why(model: str, error: Exception) -> str:
             "Install the torchvision that fits your torch, take a LLaVA 1.5 type checkpoint, or "
             "serve the model elsewhere and use the openai_http backend."
         )
-    return f"{model}: cannot be loaded: {type(error).__name__}: {said[:300]}"
+    here = "" if Path(model).is_dir() else f" as a hub id, and {Path.cwd()} has no such folder"
+    told = " ".join(said.split())[:300]
+    return f"{model}: cannot be loaded{here}: {type(error).__name__}: {told}"
 
 
 def load_model(model: str, revision: str | None = None, dtype: Any = "auto") -> Any:

@@ -198,9 +198,10 @@ def summary(folder: Path) -> str:
 
 def _within(mean: float, ends: Mapping[str, Any] | None, sign: str = "") -> str:
     """A mean and half of its interval, where it has one."""
-    known = ends is not None and ends["low"] is not None
-    half = f" ± {(ends['high'] - ends['low']) / 2:.4f}" if known else ""
-    return f"{mean:{sign}.4f}{half}"
+    told = f"{mean:{sign}.4f}"
+    if ends is None or ends["low"] is None:
+        return told
+    return f"{told} ± {(ends['high'] - ends['low']) / 2:.4f}"
 
 
 def failures(folder: Path) -> int:

@@ -124,10 +124,15 @@ class Dataset:
 
     @staticmethod
     def of(packed: Packed, features: Sequence[Features] | Mapping[str, Features] = ()) -> "Dataset":
-        """A packed log with the vectors of its videos."""
+        """A packed log with the vectors of its videos.
+
+        Raises:
+            BadData: two features have one name, or one has no vector of any of the videos.
+        """
         packed, shown = parted(packed) if packed.exposures else (packed, None)
         items = tuple(packed.items)
         vectors, has, broken = _aligned(features, items)
+        _covering(features, has, items)
         return Dataset(
             users=tuple(packed.users),
             items=items,
@@ -300,3 +305,26 @@ def _aligned(
         if not whole.all():
             broken[f"features.{name}"] = int((~whole).sum())
     return vectors, has, broken
+
+
+def _covering(
+    features: Sequence[Features] | Mapping[str, Features],
+    has: Mapping[str, Bool[np.ndarray, "items"]],
+    items: tuple[str, ...],
+) -> None:
+    """
+    Raises:
+        BadData: a feature has no vector of any of the videos.
+    """
+    for name, feature in _named(features):
+        if len(items) > 1 and not has[name].any():
+            raise BadData(
+                f"features.{name}: none of its {len(feature.ids)} vectors ({_few(feature.ids)}) is "
+                f"of one of the {len(items) - 1} videos here ({_few(items[1:])}). It is of another "
+                "catalogue: encode this one, and name the folder that `reelm encode` prints."
+            )
+
+
+def _few(ids: Sequence[str]) -> str:
+    """The first ids, to be recognised by."""
+    return ", ".join([*ids[:2], "…"]) if len(ids) > 2 else ", ".join(ids) or "no ids"

@@ -65,7 +65,8 @@ class ReadOptions(Config):
     users: Path | None = None
     """Table of users: user_id and anything else."""
     videos: Path | None = None
-    """Folder of video files, or a text file with one path per line; a file's stem is its id."""
+    """Folder of video files, or a text file with one path per line; a file's stem is its id, or
+    its path in the folder where others have the same stem."""
 
 
 @dataclass(frozen=True)

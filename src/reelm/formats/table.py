@@ -14,8 +14,7 @@ import polars as pl
 
 from reelm.errors import BadData
 from reelm.formats.base import EVENTS, QUARANTINE, VIDEOS, Format, ReadOptions, Tables
-from reelm.formats.blocks import cleaning, columns, log, reading
-from reelm.formats.blocks.values import identifier
+from reelm.formats.blocks import cleaning, clips, columns, log, reading
 
 LOGS = ("events", "interactions", "log", "logs", "ratings", "inter")
 ITEMS = ("videos", "items", "movies", "titles", "item")
@@ -47,7 +46,7 @@ class Table(Format):
         return sorted({*map(Path, listed.good["path"].drop_nulls()), *(p.resolve() for p in found)})
 
     def read(self, source: Path, options: ReadOptions) -> Tables:
-        """The log, its tables, and the video files whose stems (or names) are ids."""
+        """The log, its tables, and the video files whose names or paths are ids; see `clips`."""
         path, items, users = _tables(source, options)
         told = options.mapping
         events = log.read(path, columns.wanted(told, "")) if path else NO_LOG
@@ -55,23 +54,20 @@ class Table(Format):
         known = _cleaned("users", users, columns.wanted(told, "users."))
         where = options.videos or _folder(source)
         found = reading.video_files(where) if where else []
-        twice = _named_twice(listed.good["video_id"], found, events.good["video_id"])
-        if twice:
-            one = pl.col("video_id").cast(pl.String).replace(twice).cast(EVENTS["video_id"])
-            events = replace(events, good=events.good.with_columns(one))
-        videos = _with_files(listed.good, found, events.good["video_id"])
         bad = [events.bad, listed.bad, known.bad]
         told = events.mapping | listed.mapping | known.mapping
+        good, videos = events.good, listed.good
         if where:
-            told["videos.path"] = f"{len(found)} files of {where}"
-            if twice:
-                both = (
-                    f"; the log names {len(twice)} with their ending and without it: taken as one"
-                )
-                told["videos.path"] += both
+            placed = clips.place(where, found, videos, good["video_id"])
+            if placed.again:
+                one = pl.col("video_id").cast(pl.String).replace(placed.again)
+                good = good.with_columns(one.cast(EVENTS["video_id"]))
+            videos = _with_files(videos, placed.ids)
+            bad.append(placed.bad)
+            told["videos.path"] = f"{len(found)} files of {where}{placed.told}"
         return Tables(
             videos=videos,
-            events=events.good,
+            events=good,
             users=known.good if users else None,
             quarantine=pl.concat(bad),
             mapping=told,
@@ -118,38 +114,11 @@ def _cleaned(of: str, path: Path | None, wanted: Mapping[str, str]) -> cleaning.
     return replace(cleaned, bad=pl.concat([unparsable, cleaned.bad]))
 
 
-def _named_twice(listed: pl.Series, found: list[Path], watched: pl.Series) -> dict[str, str]:
-    """Whole name to stem of those files that a log calls by both, where no other file shares the
-    stem and no table lists the whole name: one video, that would else be two."""
-    ids, tabled = set(watched.unique()), set(listed)
-    names = identifier(pl.Series([path.name for path in found], dtype=pl.String))
-    stems = identifier(pl.Series([path.stem for path in found], dtype=pl.String))
-    return {
-        name: stem
-        for name, stem, shared in zip(names, stems, stems.is_duplicated(), strict=True)
-        if name in ids and name not in tabled and (stem in ids or stem in tabled) and not shared
-    }
-
-
-def _with_files(listed: pl.DataFrame, found: list[Path], watched: pl.Series) -> pl.DataFrame:
-    """Videos of the table, with files put to the ids they are named after, and files on their own.
-
-    A file's id is its whole name where a table or the log knows it by that, else its stem, unless
-    several files share the stem.
-    """
-    placed = set(listed["path"].drop_nulls())
-    paths = [path.resolve() for path in found if str(path.resolve()) not in placed]
-    if not paths:
-        return listed
-    known = set(listed["video_id"]) | set(watched.unique())
-    names = identifier(pl.Series([path.name for path in paths], dtype=pl.String))
-    stems = identifier(pl.Series([path.stem for path in paths], dtype=pl.String))
-    ids = [
-        name if name in known or shared else stem
-        for name, stem, shared in zip(names, stems, stems.is_duplicated(), strict=True)
-    ]
-    files = pl.DataFrame({"video_id": ids, "file": [str(path) for path in paths]})
-    files = files.unique("video_id", keep="first", maintain_order=True)
+def _with_files(listed: pl.DataFrame, ids: Mapping[str, str]) -> pl.DataFrame:
+    """Videos of the table, with files put to their ids, and files that it does not list."""
+    files = pl.DataFrame(
+        {"video_id": [*ids.values()], "file": [*ids]}, {"video_id": pl.String, "file": pl.String}
+    )
     joined = listed.join(
         files, on="video_id", how="full", coalesce=True, maintain_order="left_right"
     )

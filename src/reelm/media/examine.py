@@ -37,9 +37,11 @@ EXAMINED = pl.Schema(
 )
 """What is known of a file; `reason` may speak of damage that leaves it usable."""
 
+VERSION = 2  # of what `look` finds; files that another version looked at are looked at again
 CACHE = pl.Schema(
     EXAMINED
     | {"mtime_ns": pl.Int64, "moments": pl.Int64, "seconds": pl.Float64, "memory": pl.Int64}
+    | {"version": pl.Int64}
 )
 LIMITS = ("took too long", "out of memory", "crashed")  # reasons that more room may remove
 PART_FILES, PART_S = 256, 10.0  # a part is written after so many files or seconds
@@ -93,6 +95,7 @@ class Examiner:
             return
         tasks = [_Task(path, self.moments) for path in paths]
         limits = {"seconds": self.seconds, "memory": self.memory_bytes, "moments": self.moments}
+        limits["version"] = VERSION
         with Guard(workers, self.seconds, self.memory_bytes) as guard:
             for task, result in guard.map(look, tasks, label=lambda task: task.path):
                 row = _broken(task.path, result) if isinstance(result, MediaError) else result
@@ -108,7 +111,8 @@ class Examiner:
 
     def _remember(self, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
-            self._known[row["path"], row["bytes"], row["mtime_ns"]] = row
+            if row.get("version") == VERSION:  # the first version did not write its number
+                self._known[row["path"], row["bytes"], row["mtime_ns"]] = row
 
     def _write(self, rows: Sequence[dict[str, Any]]) -> None:
         if rows:

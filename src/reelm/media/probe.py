@@ -53,13 +53,13 @@ class Probe:
     rotation: int
     """Degrees, counter-clockwise, by which stored frames must be turned: 0, 90, 180, -90, -180."""
     video_codec: str | None
-    """Decoder of the first video stream."""
+    """Codec of the first video stream, whatever decodes it: `av1` and not `libdav1d`."""
     pixel_format: str | None
     """FFmpeg's name, e.g. `yuv420p10le`."""
     frames: int | None
     """Frames as the header counts them; None when it does not."""
     audio_codec: str | None
-    """Decoder of the first audio stream."""
+    """Codec of the first audio stream, whatever decodes it."""
     sample_rate: int | None
     """Samples per second of the first audio stream."""
     channels: int | None
@@ -91,10 +91,10 @@ def probe(path: Path) -> Probe:
             coded_width=(video.codec_context.width or None) if video else None,
             coded_height=(video.codec_context.height or None) if video else None,
             rotation=turn,
-            video_codec=video.codec_context.name if video else None,
+            video_codec=video.codec_context.codec.canonical_name if video else None,
             pixel_format=video.codec_context.pix_fmt if video else None,
             frames=(video.frames or None) if video else None,
-            audio_codec=audio.codec_context.name if audio else None,
+            audio_codec=audio.codec_context.codec.canonical_name if audio else None,
             sample_rate=audio.sample_rate if audio else None,
             channels=audio.channels if audio else None,
             video_streams=len(_moving(container)),

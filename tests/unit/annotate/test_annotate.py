@@ -155,6 +155,37 @@ def test_a_way_that_opens_again_is_waited_for(catalog, tmp_path, monkeypatch):
     assert [p for p in pauses if p] == [1.0, 2.0, 4.0], "the rest are the model's own"
 
 
+class Away(Tuned):
+    """Behind a server that loses the first so many requests."""
+
+    address = "http://there/v1"
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def answer(self, requests):
+        said = super().answer(requests)
+        gone = [Failure("connection", "refused")] * min(self.left, len(said))
+        self.left -= len(gone)
+        return gone + said[len(gone) :]
+
+
+@pytest.mark.parametrize(("left", "words"), [(8 + 3, 1), (8, 0), (7, 0)])
+def test_a_way_that_closes_is_said_once(catalog, tmp_path, monkeypatch, caplog, left, words):
+    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    annotate(catalog, Away(left), Attributes, AnnotateConfig(part=8), tmp_path)
+    told = [record.getMessage() for record in caplog.records if record.name == asking.__name__]
+    said = "http://there/v1: nothing comes through (refused); tried again for up to 600 s"
+    assert told == [said] * words
+
+
+def test_an_address_that_stays_closed_is_named(catalog, tmp_path):
+    config = AnnotateConfig(part=8, patience_s=0)
+    with pytest.raises(BackendError, match=r"^connection: http://there/v1: nothing came through"):
+        annotate(catalog, Away(99), Attributes, config, tmp_path)
+
+
 def test_a_request_that_the_model_cannot_survive_fails_alone(catalog, tmp_path):
     class Fragile(Tuned):
         def answer(self, requests):

@@ -16,6 +16,7 @@ from PIL import Image
 from reelm.backends.base import Answer, Failure
 from reelm.backends.blocks import http
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
+from reelm.errors import BackendError
 from tiny_llava import FACTS, ask
 
 GOOD = '{"subject":"cat","colour":"red","count":"2"}'
@@ -149,7 +150,7 @@ def test_every_failure_has_its_kind_and_no_request_is_lost(server, speak):
         5: (200, said('{"subject":"dragon","colour":"red","count":"2"}')),
         6: (200, said('{"subject":"ca', ended="length")),
         7: (200, said(None, refusal="I will not look at this.")),
-        8: (404, {"error": "no such model"}),
+        8: (413, {"error": "too large"}),
         9: (200, said(None)),
         10: (429, {"error": "slow down"}, {"Retry-After": "0.01"}),
     }
@@ -165,7 +166,7 @@ def test_every_failure_has_its_kind_and_no_request_is_lost(server, speak):
     slow.set()
     assert kinds(answers) == [
         None, "http_500", "timeout", "connection", "invalid_json", "schema", "truncated", "refused",
-        "http_404", "bad_response", "rate_limited", None,
+        "http_413", "bad_response", "rate_limited", None,
     ]  # fmt: skip
     assert [a.passing for a in answers if isinstance(a, Failure)] == [
         True, True, True, False, False, False, False, False, True, True,
@@ -268,6 +269,57 @@ def test_one_request_that_is_turned_down_does_not_change_the_dialect(server, spe
     answers = backend.answer([ask(5, FACTS, words=5), ask(1, FACTS), ask(2, FACTS, words=2)])
     assert kinds(answers) == ["http_400", None, None]
     assert server.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "Is the key right? The environment variable MY_KEY, its place, is not set."),
+        (403, "is not set"),
+        (404, "Is backend.model = 'm' what the server calls its model"),
+        (405, "reelm's own service? `reelm serve` takes port 8000 too"),
+    ],
+)
+def test_a_way_that_is_wrong_stops_at_once(server, speak, status, says):
+    """And what comes later on the same backend is asked as ever."""
+
+    def script(body, tried):
+        time.sleep(0.3)
+        return status, {"error": "no way"}
+
+    server.script = script
+    backend = speak(concurrency=4, api_key_env="MY_KEY", structured="json_schema")
+    with pytest.raises(BackendError) as stop:
+        backend.answer([ask(n, FACTS, words=n % 9) for n in range(80)])
+    assert len(server.bodies) <= 16, "those that wait are not asked"
+    told = str(stop.value)
+    assert f"/v1/chat/completions turns all requests down (status {status}: " in told
+    assert says in told and told.endswith("set it right, then run the command again.")
+    with pytest.raises(BackendError):
+        backend.choose([ask(1)], [["Yes"]])
+    server.script = lambda body, tried: (200, said(GOOD))
+    assert kinds(backend.answer([ask(1, FACTS)])) == [None]
+
+
+def test_a_reply_under_way_does_not_hide_that_the_way_is_wrong(server, speak):
+    ended = threading.Event()
+
+    def script(body, tried):
+        return (401, {}) if words(body) == 3 else (ended.wait(20) and 200, said(GOOD))
+
+    server.script = script
+    backend, start = speak(concurrency=4), time.monotonic()
+    with pytest.raises(BackendError, match="status 401"):
+        backend.answer([ask(n, words=n) for n in range(4)])
+    assert time.monotonic() - start < 15
+    ended.set()
+
+
+def test_what_one_request_shows_may_be_forbidden(server, speak):
+    server.script = lambda body, tried: (403 if words(body) == 1 else 200, said(GOOD))
+    backend = speak(concurrency=1)
+    answers = backend.answer([ask(n, words=n) for n in range(3)])
+    assert kinds(answers) == [None, "http_403", None] and not answers[1].passing
 
 
 def test_choices_by_the_probability_of_their_first_token(server, speak):

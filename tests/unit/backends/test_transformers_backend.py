@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
 import tiny_llava
 from reelm import files
@@ -27,6 +28,24 @@ def mixed(count: int = 9) -> list[Request]:
     """Closed JSON, free JSON and free text, of different lengths and numbers of pictures."""
     kinds = (FACTS, TEXT, None)
     return [ask(n, kinds[n % 3], pictures=1 + n % 3, words=1 + n % 4) for n in range(count)]
+
+
+@pytest.mark.parametrize("model", ["/models/llava", "./llava", "../llava", "a/b/llava"])
+def test_a_folder_that_is_not_there_is_named(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendError, match=f"{model}: no such folder.*a hub id") as error:
+        Transformers(TransformersConfig(model=model))
+    assert str(tmp_path) in str(error.value) and "Repo id" not in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["llava", "owner/llava"])
+def test_a_hub_id_stays_possible(model, monkeypatch):
+    def asked(name, **_):
+        raise OSError(f"asked for {name}")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", asked)
+    with pytest.raises(BackendError, match=f"as a hub id, and .* no such folder.*for {model}"):
+        Transformers(TransformersConfig(model=model))
 
 
 def test_a_request_alone_is_answered_as_in_a_crowd(backend):

@@ -93,6 +93,18 @@ def test_features_may_be_called_by_other_names():
     assert data.has_feature["one"].tolist() == [False, True]
 
 
+def test_features_of_another_catalogue_are_refused():
+    events = log(("a", "x"), ("a", "y"), then=[])
+    said = (
+        r"features\.text: none of its 3 vectors \(k, l, …\) is of one of the 2 videos here \(x, y\)"
+    )
+    with pytest.raises(BadData, match=said):
+        Dataset.build(events, {"text": feature(ids=("k", "l", "m"))})
+    one = Dataset.build(events, {"text": feature(ids=("k", "y", "m"))})
+    assert one.has_feature["text"].tolist() == [False, False, True]
+    assert Dataset.build(events.clear(), [feature(ids=("k", "l"))]).items == ("",)
+
+
 def test_errors_name_what_is_missing():
     data = Dataset.build(log(("a", "x"), then=[]), [feature()])
     with pytest.raises(UnknownUser, match="'b'"):

@@ -1,5 +1,6 @@
 """Logs of many kinds come in by well-known names; bad rows are set aside, never the whole file."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def test_times_in_any_unit(log, written, unit):
     assert tables.mapping["timestamp"] == f"time of log.csv ({unit})"
 
 
+@pytest.mark.parametrize("name", ["when", "watched_at", "viewedAt", "event_time"])
+def test_times_by_their_other_names(log, name):
+    assert read(log(f"user,item,{name}\nu,v,5\n")).events["timestamp"].to_list() == [5.0]
+
+
+def test_whether_something_was_watched_is_not_taken_for_a_misspelt_time(log):
+    assert read(log("user,item,watched\nu,v,yes\n")).unused == ["watched"]
+
+
 def test_days_and_minutes_are_dates_too(log):
     tables = read(log("user,item,time\nu,v,2023-11-14\nu,v,2023-11-14 22:13\n"))
     assert tables.events["timestamp"].to_list() == [1699920000.0, 1699999980.0]
@@ -93,6 +103,56 @@ def test_numbers_and_dates_in_one_column(log, mostly):
     lost = ["20231114", "soon"] if dates else ["soon"]  # a date without signs is no number of 1970
     assert tables.quarantine["reason"].unique().to_list() == ["unreadable time"]
     assert tables.quarantine["detail"].to_list() == lost
+    both = "dates and numbers" if dates else "dates and milliseconds"
+    assert tables.mapping["timestamp"] == f"time of log.csv ({both})"
+
+
+def test_what_a_column_of_times_holds_is_told_of_all_its_pieces(log, monkeypatch):
+    monkeypatch.setattr("reelm.formats.blocks.reading.PIECE", 2)
+    days = "".join(f"u,v{n},2023-11-1{n}\n" for n in range(4))
+    tables = read(log(f"user,item,time\n{days}u,w,1700000000\nu,x,1700000001\nu,y,2024-01-01\n"))
+    assert tables.mapping["timestamp"] == "time of log.csv (dates and numbers)"
+    lost = read(log("user,item,time\nu,v,31.12.2025\n", "other.csv"))
+    assert lost.mapping["timestamp"] == "time of other.csv (none can be read)"
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.csv.gz", "log.tsv.gz", "log.txt.gz"])
+def test_every_sign_between_columns_compressed_or_not(tmp_path, sign, name, monkeypatch):
+    monkeypatch.setattr("reelm.formats.blocks.reading.PIECE", 1)
+    lines = ["user,item,time,portion", *(",".join(map(str, row)) for row in GOOD)]
+    data = "\n".join(lines).replace(",", sign).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert rows(read(tmp_path / name)) == GOOD
+
+
+def test_compressed_json_lines_and_tables_of_a_folder(tmp_path):
+    lines = [
+        json.dumps(dict(zip(["user", "item", "time", "portion"], r, strict=True))) for r in GOOD
+    ]
+    text = "\n".join([lines[0], "no JSON", lines[1]])
+    (tmp_path / "events.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "videos.csv.gz").write_bytes(gzip.compress(b"video_id,title\nv1,One\n"))
+    tables = read(tmp_path)
+    assert rows(tables) == GOOD
+    assert tables.videos.select("video_id", "title").rows() == [("v1", "One")]
+    assert tables.quarantine["place"].to_list() == ["events.jsonl.gz:2"]
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.jsonl.gz"])
+def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path, name):
+    whole = "user,item\n" + "".join(f"u{n},v{n * 7919}\n" for n in range(9999))
+    (tmp_path / name).write_bytes(gzip.compress(whole.encode())[:-5000])
+    kind = name.split(".")[1]
+    with pytest.raises(BadData, match=rf"{name}: cannot be read as {kind}"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_told_and_how_to_change_it(tmp_path, encoding):
+    (tmp_path / "log.csv").write_bytes("user,item\nu,v\n".encode(encoding))
+    with pytest.raises(BadData, match=r"log.csv: text in UTF-16. Save it as UTF-8"):
+        read(tmp_path / "log.csv")
 
 
 def test_semicolons_and_decimal_commas(log):
@@ -221,6 +281,59 @@ def test_watch_time_over_duration_is_the_portion(log):
     assert later.select("value", "watch_s").rows() == [(None, 2.5)]
 
 
+@pytest.mark.parametrize(
+    ("header", "rows", "shares"),
+    [
+        ("watch_time_ms,duration_s", "5000,10", [0.5]),
+        ("watch_seconds,duration_ms", "5,10000", [0.5]),
+        ("play_time_ms,duration_ms", "5000,10000", [0.5]),
+        ("play_duration,video_duration", "5000,10000", [0.5]),
+    ],
+)
+def test_spans_are_in_the_units_that_their_names_say(log, header, rows, shares):
+    assert read(log(f"user,item,{header}\nu,v,{rows}\n")).events["value"].to_list() == shares
+
+
+@pytest.mark.parametrize("name", ["percent", "pct", "watch_percent"])
+def test_percents_become_shares(log, name):
+    tables = read(log(f"user,item,{name}\nu,a,93\nu,b,55%\nu,c,soon\nu,d,\nu,e,-3\nu,f,150\n"))
+    assert tables.events["value"].to_list() == [0.93, 0.55, 1.5]
+    assert tables.events["event"].unique().to_list() == ["watch"]
+    assert tables.quarantine.select("reason", "detail").rows() == [
+        ("unreadable percent", "soon"), ("no portion", None), ("percent is negative", None),
+    ]  # fmt: skip
+
+
+def test_portions_that_look_like_percents_are_asked_about(log):
+    path = log("user,item,portion\nu,a,93\nu,b,55\nu,c,1\n")
+    with pytest.raises(
+        BadData, match=r"'portion' are above 1.5, such as 93.*--map percent=portion"
+    ):
+        read(path)
+    assert read(path, mapping={"percent": "portion"}).events["value"].to_list() == [
+        0.93,
+        0.55,
+        0.01,
+    ]
+    assert read(path, mapping={"value": "portion"}).events["value"].to_list() == [93, 55, 1]
+
+
+def test_percents_that_look_like_portions_are_asked_about(log):
+    path = log("user,item,percent\nu,a,0.93\nu,b,0\nu,c,1.2\n")
+    with pytest.raises(BadData, match=r"no value of 'percent' is above 1.5.*--map value=percent"):
+        read(path)
+    assert read(path, mapping={"value": "percent"}).events["value"].to_list() == [0.93, 0, 1.2]
+    told = read(path, mapping={"percent": "percent"}).events["value"].to_list()
+    assert told == pytest.approx([0.0093, 0, 0.012])
+
+
+def test_replays_ratings_and_other_events_are_no_percents(log):
+    text = (
+        "user,item,event,value\nu,a,watch,0.5\nu,b,watch,3\nu,c,rating,5\nu,d,huh,9\nu,e,like,7\n"
+    )
+    assert read(log(text)).events["value"].to_list() == [0.5, 3, 1, 1, 1]
+
+
 def test_splits_by_number_and_by_name(log):
     text = "user,item,x_label\nu,a,0\nu,b,1\nu,c,2\nu,d,valid\nu,e,\n"
     assert read(log(text)).events["split"].to_list() == ["train", "valid", "test", "valid", None]
@@ -282,7 +395,9 @@ def test_a_file_called_with_and_without_its_ending_is_one_video(tmp_path, log):
     assert tables.events["video_id"].to_list() == ["a", "a", "b", "b.mp4", "c.mp4"]
     paths = dict(tables.videos.select("video_id", pl.col("path").str.split("/").list.last()).rows())
     assert paths == {"a": "a.mp4", "b.mp4": "b.mp4", "b.webm": "b.webm", "c.mp4": "c.mp4"}
-    assert "names 1 with their ending and without it" in tables.mapping["videos.path"]
+    told = tables.mapping["videos.path"]
+    assert "the log calls 1 of them by more than one name" in told
+    assert "names of several files, given to none: 1, such as b (b.mp4, b.webm)" in told
 
 
 def test_clips_alone_are_a_catalogue(tmp_path):
@@ -300,5 +415,8 @@ def test_what_is_not_there_is_said_so(tmp_path, log):
     broken = log("this is no parquet", "log.parquet")
     with pytest.raises(BadData, match="cannot be read as parquet"):
         read(broken)
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4")
+    with pytest.raises(BadData, match="no list of paths in UTF-8"):
+        read(log("user,item\nu,v\n"), videos=tmp_path / "list.txt")
     with pytest.raises(BadData, match="neither a folder"):
         read(log("user,item\nu,v\n"), videos=Path("/nowhere/at/all"))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from reelm.media import examine
@@ -56,4 +57,16 @@ def test_a_changed_file_or_another_test_is_fresh(paths, tmp_path):
     assert Examiner(tmp_path / "probes", 2, 5, LIMIT).fresh(good) == []
     assert Examiner(tmp_path / "probes", 3, 5, LIMIT).fresh(good) == good
     good[0].write_text("changed")
+    assert Examiner(tmp_path / "probes", 2, 5, LIMIT).fresh(good) == good
+
+
+def test_what_an_older_version_found_is_looked_at_again(paths, tmp_path, monkeypatch):
+    good = paths[:1]
+    with monkeypatch.context() as older:
+        older.setattr(examine, "VERSION", examine.VERSION - 1)
+        Examiner(tmp_path / "probes", 2, 5, LIMIT).examine(good, 1, lambda n: None)
+        assert Examiner(tmp_path / "probes", 2, 5, LIMIT).fresh(good) == []
+    assert Examiner(tmp_path / "probes", 2, 5, LIMIT).fresh(good) == good
+    (part,) = (tmp_path / "probes").glob("*.parquet")
+    pl.read_parquet(part).drop("version").write_parquet(part)  # the first wrote no number
     assert Examiner(tmp_path / "probes", 2, 5, LIMIT).fresh(good) == good

@@ -8,9 +8,9 @@ import pytest
 
 from reelm.errors import BadData
 from reelm.serve.database import database
+from reelm.serve.queries import LAST, NEWEST
 from reelm.serve.records import Impression, StoredEvent
 from reelm.serve.schema import MIGRATIONS, VERSION
-from reelm.serve.queries import LAST, NEWEST
 from reelm.serve.store import Store
 
 STORES = Path(__file__).parent / "stores"

@@ -9,7 +9,7 @@ import polars as pl
 from reelm.formats.base import EVENTS, QUARANTINE, SPLITS, VIDEOS, Tables
 from reelm.formats.blocks import columns
 from reelm.formats.blocks.reading import ROW
-from reelm.formats.blocks.values import given, identifier, number, seconds, text
+from reelm.formats.blocks.values import forms, given, identifier, number, seconds, text
 
 WORDS = {
     "view": "watch", "play": "watch", "read": "watch", "watched": "watch", "click": "click",
@@ -18,8 +18,11 @@ WORDS = {
 }  # fmt: skip
 """Other words for events."""
 
-NUMBERS = ("value", "watch_time", "rating")
+NUMBERS = ("value", "percent", "watch_time", "rating")
 """Roles in a log that must be numbers where something is written."""
+
+PORTIONS = {"value", "percent", "watch_time"}
+"""Roles that tell how much of a video was watched."""
 
 LONGEST = 80
 """Characters of what could not be read that are kept."""
@@ -34,6 +37,8 @@ class Cleaned:
     mapping: dict[str, str]
     unit: str | None = None
     """What a log's times were taken to be in, if it has any."""
+    times: frozenset[str] = frozenset()
+    """How a log's times are written: dates, numbers, or a unit of those."""
     unused: tuple[str, ...] = ()
     """Columns of a table of videos that were taken for nothing."""
 
@@ -63,7 +68,16 @@ def events(
 ) -> Cleaned:
     """A whole log (with the column `__row`) as the columns `EVENTS`; see `piece`."""
     cleaned = piece(frame, path, wanted, untimed)
-    return replace(cleaned, good=cleaned.good.drop(ROW))
+    mapping = timed(cleaned.mapping, cleaned.times)
+    return replace(cleaned, good=cleaned.good.drop(ROW), mapping=mapping)
+
+
+def timed(mapping: Mapping[str, str], times: Iterable[str]) -> dict[str, str]:
+    """A log's mapping that also tells how its times are written."""
+    if "timestamp" not in mapping:
+        return dict(mapping)
+    written = " and ".join(sorted(times)) or "none can be read"
+    return {**mapping, "timestamp": f"{mapping['timestamp']} ({written})"}
 
 
 def piece(
@@ -102,23 +116,27 @@ def piece(
     good = good.with_columns(order=pl.int_range(pl.len(), dtype=pl.Int64))
     extra = []
     if good["value"].null_count():
-        parts = 1e3 if columns.plain(found["watch_time"]).endswith("ms") else 1.0
-        good, extra = good.with_columns(watch_s=pl.col("watch_time") / parts), ["watch_s"]
+        good, extra = good.with_columns(watch_s=pl.col("watch_time")), ["watch_s"]
     told = {role: f"{column} of {path.name}" for role, column in found.items()}
-    if "timestamp" in told:
-        told["timestamp"] += f" ({time_unit})"
     known = time_unit if good["timestamp"].count() else unit
-    return Cleaned(good.select(ROW, *EVENTS, *extra).cast(EVENTS), bad, told, known)
+    times = forms(take.get("timestamp"), raw["timestamp"], time_unit)
+    good = good.select(ROW, *EVENTS, *extra).cast(EVENTS)
+    return Cleaned(good, bad, told, known, times)
 
 
 def _read(
     frame: pl.DataFrame, take: Mapping[str, pl.Series], unit: str | None
 ) -> tuple[pl.DataFrame, str]:
-    """A log's columns by role, unreadable values null; and the unit of its times."""
+    """A log's columns by role, unreadable values null, spans in seconds; and the unit of its
+    times."""
     rows = frame.height
     times, time_unit = seconds(take.get("timestamp"), rows, unit)
-    numbers = ("value", "watch_time", "duration", "rating")
-    columns = {
+    numbers = {role: number(take.get(role), rows) for role in ("value", "rating")}
+    numbers["percent"] = number(_bare(take.get("percent")), rows)
+    for role in ("watch_time", "duration"):
+        parts = 1e3 if role in take and columns.in_ms(take[role].name) else 1.0
+        numbers[role] = number(take.get(role), rows) / parts
+    made = {
         ROW: frame[ROW],
         "user_id": identifier(take["user_id"]),
         "video_id": identifier(take["video_id"]),
@@ -126,7 +144,14 @@ def _read(
         "event": _words(take, rows),
         "split": _splits(take.get("split"), rows),
     }
-    return pl.DataFrame(columns | {n: number(take.get(n), rows) for n in numbers}), time_unit
+    return pl.DataFrame(made | numbers), time_unit
+
+
+def _bare(column: pl.Series | None) -> pl.Series | None:
+    """Percents without their sign."""
+    if column is None or column.dtype != pl.String:
+        return column
+    return column.str.strip_chars(" %")
 
 
 def videos(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = None) -> Cleaned:
@@ -201,7 +226,7 @@ def _words(take: Mapping[str, pl.Series], rows: int) -> pl.Series:
     if "event" in take:
         said = text(take["event"], rows).str.to_lowercase().replace(WORDS)
         return said.fill_null("watch")
-    rated = "rating" in take and "value" not in take and "watch_time" not in take
+    rated = "rating" in take and not take.keys() & PORTIONS
     return pl.repeat("rating" if rated else "watch", rows, eager=True)
 
 
@@ -222,9 +247,9 @@ def _portions(
     watched, skipped = pl.col("event") == "watch", pl.col("event") == "skip"
     if "value" in take and "rating" not in take:
         raw = raw.with_columns(rating=pl.when(rated).then("value"))
-    told = "value" in take or "watch_time" in take
+    told = take.keys() & PORTIONS
     share = pl.when(pl.col("duration") > 0).then(pl.col("watch_time") / pl.col("duration"))
-    portion = pl.coalesce("value", share) if told else pl.lit(1.0)
+    portion = pl.coalesce("value", pl.col("percent") / 100, share) if told else pl.lit(1.0)
     skim = pl.when(skipped).then(pl.coalesce(portion, 1.0)).otherwise(1.0)
     raw = raw.with_columns(value=pl.when(watched).then(portion).otherwise(skim))
     later = pl.col("watch_time").is_not_null() if "duration" not in take else pl.lit(False)

@@ -13,10 +13,12 @@ LOG = {
     ],
     "timestamp": [
         "timestamp", "datetime", "time", "ts", "date", "eventtime", "createdat", "timems",
-        "unixtime", "unixreviewtime",
+        "unixtime", "unixreviewtime", "when", "watchedat", "viewedat",
     ],
     "event": ["event", "eventtype", "feedbacktype", "action", "behaviour", "behavior", "type"],
     "value": ["value", "portion", "watchratio", "viewportion", "playportion", "completionrate"],
+    "percent": ["percent", "pct", "percentage", "watchpercent", "watchpercentage", "watchpct",
+                "percentwatched", "pctwatched", "completionpercent"],
     "watch_time": ["watchtime", "watchtimes", "playtime", "watchtimems", "playtimems",
                    "playduration", "playingtime", "watchseconds"],
     "duration": ["duration", "durations", "durationms", "videoduration", "videodurationms"],
@@ -52,6 +54,9 @@ USERS = {"user_id": LOG["user_id"]}
 """Roles in a table of users; other columns stay as they are."""
 
 
+NO_SLIPS = ("watched", "viewed")
+"""Words of their own, though they are near a known name."""
+
 TABLES = {"": LOG, "videos.": ITEMS, "users.": USERS}
 """How a caller's mapping names a role: `timestamp` of the log, `videos.title`, `users.user_id`."""
 
@@ -74,6 +79,11 @@ def wanted(mapping: Mapping[str, str], table: str) -> dict[str, str]:
 def plain(name: str) -> str:
     """A column's name without case, signs and RecBole's type: `userID:token` is `userid`."""
     return "".join(c for c in name.partition(":")[0].lower() if c.isalnum())
+
+
+def in_ms(name: str) -> bool:
+    """Whether a column of spans is in milliseconds, by its name; others are in seconds."""
+    return plain(name).endswith("ms")
 
 
 def find(
@@ -128,7 +138,7 @@ def no_slips(
     }
     for column in columns:
         close = get_close_matches(plain(column), open_roles, n=1, cutoff=0.85)
-        if column not in found.values() and close:
+        if column not in found.values() and close and plain(column) not in NO_SLIPS:
             role = open_roles[close[0]]
             raise BadData(
                 f"{where}: the column {column!r} looks like {close[0]!r}, and nothing else was "

@@ -1,8 +1,14 @@
-"""Files into frames: CSV, TSV, Parquet and JSON lines, with the row every line came from."""
+"""Files into frames: CSV, TSV, Parquet and JSON lines, with the row every line came from.
 
+Text may be compressed by gzip.
+"""
+
+import gzip
 import json
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +17,14 @@ from reelm.errors import BadData
 from reelm.formats.base import QUARANTINE
 
 ROW = "__row"  # place in the file, as a text editor counts for CSV and JSON lines
-TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt")
+TABLES = (
+    *(".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt"),
+    *(".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz", ".txt.gz"),
+)
 JSON = (".jsonl", ".ndjson")
 SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .ods and any zip; .xls
+GZIP = b"\x1f\x8b"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the mark at the start, little and big end first
 PIECE = 1_000_000  # rows that are looked at together
 VIDEO_FILES = (
     *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts"),
@@ -33,7 +44,7 @@ def table(path: Path, of: str = "events") -> tuple[pl.DataFrame, pl.DataFrame]:
         BadData: the file is not there, or is not what its ending says.
     """
     with _readable(path):
-        if path.suffix in JSON:
+        if _kind(path) in JSON:
             return _json_lines(path, of)
         return _numbered(_lazy(path).collect(), 0 if path.suffix == ".parquet" else 2), _none()
 
@@ -44,7 +55,7 @@ def names(path: Path) -> list[str]:
     Raises:
         BadData: as `table` does, and if there is nothing in the file.
     """
-    if path.suffix in JSON:
+    if _kind(path) in JSON:
         return table(path)[0].drop(ROW).columns
     with _readable(path):
         return _lazy(path).collect_schema().names()
@@ -56,7 +67,7 @@ def pieces(path: Path, wanted: Collection[str]) -> Iterator[tuple[pl.DataFrame, 
     Raises:
         BadData: as `table` does.
     """
-    if path.suffix in JSON:
+    if _kind(path) in JSON:
         frame, unparsable = table(path)
         yield frame.select(ROW, *wanted), unparsable
         return
@@ -91,18 +102,23 @@ def needed(folder: Path, *names: str) -> list[Path]:
 
 
 def video_files(where: Path) -> list[Path]:
-    """Video files below a folder, by their endings; or those that a text file lists.
+    """Video files below a folder, by their endings, the least deep first; or those that a text
+    file lists.
 
     Raises:
         BadData: there is no such folder or list. A listed file may be missing: that is found out
             when it is looked at.
     """
     if where.is_dir():
-        return sorted(p for p in where.rglob("*") if p.suffix.lower() in VIDEO_FILES)
-    if where.is_file():
-        lines = where.read_text(encoding="utf-8").splitlines()
-        return [_beside(where, line.strip()) for line in lines if line.strip()]
-    raise BadData(f"{where}: neither a folder of videos nor a list of their paths")
+        found = (p for p in where.rglob("*") if p.suffix.lower() in VIDEO_FILES)
+        return sorted(found, key=lambda p: (len(p.parts), p))
+    if not where.is_file():
+        raise BadData(f"{where}: neither a folder of videos nor a list of their paths")
+    try:
+        lines = where.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadData(f"{where}: no list of paths in UTF-8 ({error}). Save it as UTF-8.") from error
+    return [_beside(where, line.strip()) for line in lines if line.strip()]
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -120,15 +136,38 @@ def _none() -> pl.DataFrame:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    """Refuse what is plainly no table; inside the block, what a reader raises becomes BadData."""
     if not path.is_file():
         raise BadData(f"{path}: no such file. Tables end in {', '.join(TABLES)}")
-    with path.open("rb") as file:
-        if file.read(4) in SHEETS:
-            raise BadData(f"{path}: a spreadsheet or an archive. Save the sheet as CSV (UTF-8)")
     try:
+        with _opened(path) as file:
+            _refuse_strangers(path, file.read(4))
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadData(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
+        raise BadData(f"{path}: cannot be read as {_kind(path)[1:]}: {error}") from error
+
+
+def _refuse_strangers(path: Path, head: bytes) -> None:
+    """Tell spreadsheets and UTF-16 by a file's first bytes."""
+    if head in SHEETS:
+        raise BadData(f"{path}: a spreadsheet or an archive. Save the sheet as CSV (UTF-8)")
+    if head.startswith(UTF16) or b"\0" in head[:2]:  # without a mark, every other byte is zero
+        raise BadData(
+            f"{path}: text in UTF-16. Save it as UTF-8; a shell does it with "
+            "iconv -f UTF-16 -t UTF-8 OLD > NEW"
+        )
+
+
+def _kind(path: Path) -> str:
+    """What a file is by its ending, be it compressed or not: `.csv` of log.csv and log.csv.gz."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def _opened(path: Path) -> BufferedIOBase:
+    """A file's bytes, decompressed where they are gzip."""
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if packed else path.open("rb")
 
 
 def _lazy(path: Path) -> pl.LazyFrame:
@@ -146,26 +185,28 @@ def _lazy(path: Path) -> pl.LazyFrame:
 
 def _separator(path: Path) -> str:
     """The sign that the header has most of; a CSV's comma or another table's tab before others."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = file.readline()
-    if path.suffix != ".csv" and "\t" in header:
+    with _opened(path) as file:
+        header = file.readline().decode("utf-8", errors="replace")
+    kind = _kind(path)
+    if kind != ".csv" and "\t" in header:
         return "\t"
-    signs = ",;\t" if path.suffix == ".csv" else "\t,;"
+    signs = ",;\t|" if kind == ".csv" else "\t,;|"
     return max(signs, key=header.count)
 
 
 def _json_lines(path: Path, of: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One object per line. A file with broken lines is read line by line, which is slower."""
+    with _opened(path) as file:
+        data = file.read()
     try:
-        frame = pl.read_ndjson(path, infer_schema_length=None)
-        if frame.height == path.read_bytes().count(b"\n") + (not _ends_line(path)):
+        frame = pl.read_ndjson(data, infer_schema_length=None)
+        if frame.height == data.count(b"\n") + (data[-1:] not in (b"", b"\n")):
             return _numbered(frame, 1), _none()
     except pl.exceptions.PolarsError:
         pass
     good: list[dict[str, str | int | None]] = []
     bad: list[dict[str, str | None]] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for row, line in enumerate(lines, 1):
+    for row, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -180,15 +221,6 @@ def _json_lines(path: Path, of: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     keys = list(dict.fromkeys(key for line in good for key in line)) or [ROW]
     schema = dict.fromkeys(keys, pl.String) | {ROW: pl.Int64}
     return pl.DataFrame(good, schema=schema), pl.DataFrame(bad, schema=QUARANTINE)
-
-
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        if file.tell() == 0:
-            return True
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
 
 
 def _flat(value: object) -> str | None:

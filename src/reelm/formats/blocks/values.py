@@ -14,6 +14,12 @@ TYPICAL = 100_000  # times that are looked at to tell their unit
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 """A typical time above the first number is counted in the second number's share of a second."""
 
+TIMES = (
+    "ISO 8601 such as 2025-12-31 10:00 or 2025-12-31T10:00:00+01:00; or seconds, milliseconds, "
+    "microseconds or nanoseconds since 1970"
+)
+"""Times that `seconds` reads, for people."""
+
 CENTURY = (978_307_200.0, 4_102_444_800.0)
 """Seconds UTC from 2001 to 2100."""
 
@@ -116,6 +122,25 @@ def seconds(column: pl.Series | None, rows: int, unit: str | None = None) -> tup
         if unit == name or (unit is None and large):
             return (numbers / parts).fill_null(dates), name
     return numbers.fill_null(dates), "seconds"
+
+
+def forms(column: pl.Series | None, times: pl.Series, unit: str) -> frozenset[str]:
+    """How the times that could be read are written: dates, numbers in `unit`, or both.
+
+    Args:
+        times: what `seconds` made of the column.
+        unit: what it said of it; numbers among dates are each in their own.
+    """
+    if column is None or not times.count():
+        return frozenset()
+    read = times.is_not_null()
+    numbers = pl.repeat(False, len(times), eager=True)
+    if not column.dtype.is_temporal():
+        numbers = number(column, 0).is_not_null() & read
+    kinds = {"dates"} if (read & ~numbers).any() else set()
+    if numbers.any():
+        kinds.add("numbers" if unit == "dates" else unit)
+    return frozenset(kinds)
 
 
 def _moments(numbers: pl.Series) -> pl.Series:
