@@ -299,7 +299,7 @@ def serve(
     with server.listening(host, port, keys):
         pass  # what is wrong with the address is said before anything is loaded
     served = server.open_served(folder, chosen, how)
-    typer.echo(f"run: {folder}; {served.engine.videos.summary()}")
+    typer.echo(f"run: {folder}; {served.engine.videos.summary()}", err=True)
     server.serve(served, host, port, lambda at: typer.echo(f"feed: {at}  (Ctrl-C stops)"), access)
 
 

@@ -60,7 +60,10 @@ VARIANTS = {
             "profiles": ("profile",),
         },
     },
-    "mmssl": {"": {}, "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2}},
+    "mmssl": {
+        "": {"decay": 0.1},  # without it one start in four learns the log by heart
+        "two kinds": {"features": ("text", "text"), "heads": 2, "content": 0.2},
+    },
     "slim": {
         "": {},
         "profiles": {"profiles": ("profile",)},
@@ -140,7 +143,7 @@ def test_factors_give_the_scores(model, two_tastes):
         made = model.asking(user, history) @ factors[0].T + factors[1]
     known = factors[1].isfinite()
     torch.testing.assert_close(made[:, known], scores[:, known])
-    assert (scores[:, ~known] == scores.amin(1, keepdim=True)).all()
+    assert (scores[:, ~known] < scores[:, known].amin(1, keepdim=True)).all()
 
 
 def test_an_empty_history_gets_finite_scores(model):

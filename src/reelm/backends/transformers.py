@@ -318,7 +318,7 @@ def quiet() -> Iterator[None]:
 
 
 def _why(model: str, error: Exception) -> str:
-    said = str(error)
+    said = " ".join(str(error).split())
     if "torchvision" in said or "VIDEO_PROCESSOR_MAPPING" in said:
         return (
             f"{model}: its processor has a slot for videos, which needs the package torchvision. "
@@ -326,8 +326,7 @@ def _why(model: str, error: Exception) -> str:
             "serve the model elsewhere and use the openai_http backend."
         )
     here = "" if Path(model).is_dir() else f" as a hub id, and {Path.cwd()} has no such folder"
-    told = " ".join(said.split())[:300]
-    return f"{model}: cannot be loaded{here}: {type(error).__name__}: {told}"
+    return f"{model}: cannot be loaded{here}: {type(error).__name__}: {said[:300]}"
 
 
 def load_model(model: str, revision: str | None = None, dtype: Any = "auto") -> Any:

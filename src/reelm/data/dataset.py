@@ -314,10 +314,10 @@ def _covering(
 ) -> None:
     """
     Raises:
-        BadData: a feature has no vector of any of the videos.
+        BadData: a feature that has vectors has none of any of the videos.
     """
     for name, feature in _named(features):
-        if len(items) > 1 and not has[name].any():
+        if len(items) > 1 and len(feature.ids) and not has[name].any():
             raise BadData(
                 f"features.{name}: none of its {len(feature.ids)} vectors ({_few(feature.ids)}) is "
                 f"of one of the {len(items) - 1} videos here ({_few(items[1:])}). It is of another "

@@ -206,7 +206,7 @@ class Sequential(Retriever):
     def factors(self) -> Factors:
         vectors = self._all()[1]
         more = self._tilted(vectors.new_zeros(1, len(vectors)))[0]
-        return vectors, more if self.knows_new else more.masked_fill(~self.seen, -torch.inf)
+        return vectors, more if self._all_known else more.masked_fill(~self.seen, -torch.inf)
 
     def item_vectors(self) -> Float[Tensor, "items dim"]:
         return self._all()[1]
@@ -232,14 +232,15 @@ class Sequential(Retriever):
         return newest
 
     @property
-    def knows_new(self) -> bool:
-        """Whether anything is known of items that training never saw."""
-        return self.config.items != "id" or self.taste is not None
+    def _all_known(self) -> bool:
+        """Whether anything is known of every item: by its features, or as training saw it."""
+        features = self.config.items != "id" or self.taste is not None
+        return features or not self.seen.any() or bool(self.seen[1:].all())
 
     def _known_first(self, scores: Float[Tensor, "batch items"]) -> Float[Tensor, "batch items"]:
         """Items of which only the vector is known that they began with come after all others, in
         the order they had: losses push down what was seen, and them never."""
-        if self.knows_new or not self.seen.any() or self.seen[1:].all():
+        if self._all_known:
             return scores
         low = scores.masked_fill(~self.seen, torch.inf).amin(1, keepdim=True)
         high = scores.masked_fill(self.seen, -torch.inf).amax(1, keepdim=True)

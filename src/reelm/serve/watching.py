@@ -165,9 +165,6 @@ class Watcher:
         except ReelmError as error:
             missing.append(f"{name}: {error}")
             return None
-        if not len(found.ids):
-            missing.append(f"{name}: nothing to read ({recipe.input or 'the file'})")
-            return None
         return [float(x) for x in found.vectors[0]]
 
 
