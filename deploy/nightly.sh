@@ -16,7 +16,7 @@ made() { # a command's words go to the log, its last line, the folder it made, t
 settings=""
 if [ -f reelm.toml ]; then settings=reelm.toml; fi
 log=$(made gather)
-catalog=$(made ingest "$log")
+catalog=$(made ingest "$log" --map value=value) # portions it is, however long people watched
 notes=$(made annotate --backend "$backend" --prompt "$prompt" --catalog "$catalog")
 vectors=$(made encode --encoder "$encoder" --input notes --notes "$notes" --catalog "$catalog")
 made train --model "$model" --set model.items=both --features "text=$vectors" \

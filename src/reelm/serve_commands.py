@@ -30,7 +30,7 @@ def keys_add(
 
 
 @keys.command("list")
-def keys_list(work: Work = Path("work")) -> None:
+def keys_list(work: KeysWork = Path("work")) -> None:
     """Who has a key, and for what."""
     for key in _keys(work).list():
         state = "revoked" if key.revoked_at else "valid"
