@@ -55,6 +55,8 @@ class Tally:
     spans: dict[str, list[float]] = field(default_factory=lambda: {"feed": [], "events": []})
     """Milliseconds from when a request was due."""
     errors: list[str] = field(default_factory=list)
+    refused: int = 0
+    """Requests that the service turned away, because it had no time for them."""
     acknowledged: list[str] = field(default_factory=list)
     """Ids of events."""
     cursors: dict[int, str] = field(default_factory=dict)
@@ -202,6 +204,9 @@ class Crowd:
             self.tally.errors.append(f"{kind}: {type(error).__name__}")
             return
         self._free.append((time.perf_counter(), ask))
+        if status == 503:
+            self.tally.refused += 1
+            return
         self.tally.spans[kind].append(1e3 * (time.perf_counter() - due))
         if status != 200:
             self.tally.errors.append(f"{kind}: {status} {said[:80]!r}")
@@ -255,7 +260,8 @@ class Crowd:
                     found[f"{kind}_p{100 * share:g}_ms"] = percentile(spans, share)
         return found | {
             "requests": len(everything), "a_second": len(everything) / seconds,
-            "errors": len(self.tally.errors), "first_errors": self.tally.errors[:3],
+            "refused": self.tally.refused, "errors": len(self.tally.errors),
+            "first_errors": self.tally.errors[:3],
             "acknowledged": len(self.tally.acknowledged),
         }  # fmt: skip
 

@@ -55,6 +55,10 @@ class ServiceConfig(Config):
     """Requests that may come at once after a quiet time."""
     max_body: int = Field(default=2 * 2**20, ge=1024)
     """Longest body of a request in bytes; that of a video is [uploads] max_bytes."""
+    wait_s: NonNegativeFloat = 1.0
+    """Seconds that a request for a feed may wait for its turn; events, twice that. When more is
+    asked than can be answered, those that waited longer get 503 at once, and the others are in
+    time; 0 is no limit."""
 
     shown_days: PositiveFloat | None = None
     """Days after which the service forgets what a feed showed; events stay. A video that was shown

@@ -7,10 +7,12 @@ from typing import Annotated
 from fastapi import FastAPI, HTTPException, Query
 from fastapi import Path as PathValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from reelm.serve.counters import Counters
 from reelm.serve.messages import MAX_EVENTS, MAX_PORTION, EventIn, Id
 from reelm.serve.overview import count_page
+from reelm.serve.pace import EVENTS, Pace
 from reelm.serve.served import Served
 
 KINDS = {"read": "watch", "click": "watch", "watch": "watch", "star": "like", "like": "like"}
@@ -54,14 +56,18 @@ class Affected(BaseModel):
 Batch = Annotated[list[Feedback], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
-def add_gorse(app: FastAPI, served: Served, counters: Counters) -> None:
+def add_gorse(app: FastAPI, served: Served, counters: Counters, pace: Pace) -> None:
     """Add the two routes that most clients use."""
 
     @app.get("/api/recommend/{user:path}", tags=["gorse"])
-    def recommend(
+    async def recommend(
         user: Annotated[Id, PathValue()], n: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> list[str]:
         """Ids of the next videos; a new feed each time, without what earlier ones have shown."""
+        return await run_in_threadpool(ids, pace.since(), user, n)
+
+    def ids(since: float, user: str, n: int) -> list[str]:
+        pace.admit(since)
         engine = served.of(user)
         page = engine.feed(user, n)
         tags = [engine.videos.hashtags(item.video_id) for item in page.items]
@@ -70,8 +76,12 @@ def add_gorse(app: FastAPI, served: Served, counters: Counters) -> None:
 
     @app.post("/api/feedback", tags=["gorse"])
     @app.put("/api/feedback", tags=["gorse"])
-    def feedback(batch: Batch) -> Affected:
+    async def feedback(batch: Batch) -> Affected:
         """Store feedback, all or none. The same line sent again changes nothing."""
+        return await run_in_threadpool(kept, pace.since(), batch)
+
+    def kept(since: float, batch: Batch) -> Affected:
+        pace.admit(since, EVENTS)
         try:
             events = [line.event().stored() for line in batch]
         except (ValidationError, ValueError, OverflowError, OSError) as error:

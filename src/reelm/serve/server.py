@@ -193,7 +193,7 @@ def serve(
             # uvicorn hands a SIGTERM on when it is done; the system's own answer would end us there
             store, days = served.engine.store, access.service.shown_days
             with _changing_on_hangup(served), _forgetting(store, days), _on("SIGTERM", sys.exit):
-                _server(served, access, host).run(sockets=[listener])
+                _server(served, access, host, listener).run(sockets=[listener])
         finally:
             served.engine.store.close()
 
@@ -207,7 +207,7 @@ def running(of: Engine | Served, port: int = 0, access: Access | None = None) ->
     """
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
     with listening("127.0.0.1", port, access.keys) as listener:
-        server = _server(served, access, "127.0.0.1")
+        server = _server(served, access, "127.0.0.1", listener)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -218,12 +218,13 @@ def running(of: Engine | Served, port: int = 0, access: Access | None = None) ->
             thread.join(2 * GRACE_S)
 
 
-def _server(served: Served, access: Access, host: str) -> uvicorn.Server:
+def _server(served: Served, access: Access, host: str, listener: socket.socket) -> uvicorn.Server:
     public = not _parsed(host).is_loopback
     app = create_app(
         served, (*LOOPBACK, host), open_uploads(served, access.uploads), access.keys,
         access.service, public,
     )  # fmt: skip
+    app.state.pace.listener = listener
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False,
         ws="none", lifespan="on", timeout_graceful_shutdown=GRACE_S,

@@ -42,6 +42,7 @@ from reelm.serve.messages import (
     UserIds,
 )
 from reelm.serve.overview import add_overview, count_page
+from reelm.serve.pace import EVENTS, Pace
 from reelm.serve.records import Impression
 from reelm.serve.screening import add_videos, address
 from reelm.serve.served import Served
@@ -81,12 +82,16 @@ def create_app(
     served = of if isinstance(of, Served) else Served(of)
     config = config or ServiceConfig()
 
+    pace = Pace(config.wait_s)
+
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = HANDS
+        beating = asyncio.create_task(pace.beat())
         if uploads is not None:
             uploads.start()
         yield
+        beating.cancel()
         if uploads is not None:
             uploads.stop()
 
@@ -94,12 +99,12 @@ def create_app(
         title="ReeLM", version=__version__, docs_url=None, redoc_url=None, lifespan=life,
         description="A feed of micro-videos: what to show next, and why.",
     )  # fmt: skip
-    counters = Counters()
-    _add_feed(app, served, counters)
+    app.state.pace, counters = pace, Counters()
+    _add_feed(app, served, counters, pace)
     add_videos(app, served, uploads)
     add_corrections(app, served)
     add_session(app, keys)
-    add_gorse(app, served, counters)
+    add_gorse(app, served, counters, pace)
     _add_admin(app, served)
     add_overview(app, served, counters, uploads)
     _add_operations(app, served, counters, uploads)
@@ -128,7 +133,7 @@ def description() -> dict[str, Any]:
         engine.store.close()
 
 
-def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
+def _add_feed(app: FastAPI, served: Served, counters: Counters, pace: Pace) -> None:
     @app.get("/v1/feed/{user:path}", tags=["feed"], response_model=FeedPage)
     async def feed(
         user: UserId, n: Size = 10, cursor: Cursor = None, again: bool = False
@@ -137,12 +142,15 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
 
         Within a feed no video comes twice. With `again`, videos of earlier feeds may come back.
         """
-        engine = served.of(user)
+        since, engine = pace.since(), served.of(user)
         if engine.quick:
-            return page(engine, user, n, cursor, again)
-        return await run_in_threadpool(page, engine, user, n, cursor, again)
+            return page(since, engine, user, n, cursor, again)
+        return await run_in_threadpool(page, since, engine, user, n, cursor, again)
 
-    def page(engine: Engine, user: str, n: int, cursor: str | None, again: bool) -> Response:
+    def page(
+        since: float, engine: Engine, user: str, n: int, cursor: str | None, again: bool
+    ) -> Response:
+        pace.admit(since)
         found = engine.feed(user, n, cursor, again)
         items = [_item(engine.videos, shown) for shown in found.items]
         count_page(counters, engine.videos, found.items, [item.hashtags for item in items])
@@ -152,13 +160,18 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters) -> None:
     @app.post("/v1/events", tags=["feed"], response_model=Recorded)
     async def events(batch: Events) -> Response:
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
-        store = served.engine.store
+        since, store = pace.since(), served.engine.store
+
+        def kept(synced: bool) -> int:
+            pace.admit(since, EVENTS)
+            return store.add_events(given, synced)
+
         given = [event.stored() for event in batch.events]
         if store.quick:
-            new = store.add_events(given, synced=False)
+            new = kept(synced=False)
             await asyncio.wrap_future(store.sync())
         else:
-            new = await run_in_threadpool(store.add_events, given)
+            new = await run_in_threadpool(kept, synced=True)
         counters.events(event.type for event in batch.events)
         return _answered(Recorded(stored=new, repeated=len(given) - new))
 

@@ -17,6 +17,7 @@ from reelm.serve.counters import Counters
 from reelm.serve.database import Collision, Unavailable
 from reelm.serve.engine import UnknownVideo
 from reelm.serve.fetch import RefusedUri
+from reelm.serve.pace import Late
 from reelm.serve.served import UnknownRun
 from reelm.serve.uploads import Busy, Refused, Taken
 
@@ -48,8 +49,11 @@ HEADERS = {
 STATUS: dict[type[ReelmError], int] = {
     UnknownUser: 404, UnknownVideo: 404, UnknownRun: 404, UnknownNote: 404, Taken: 409,
     StaleFolder: 409, Collision: 409, Refused: 422, RefusedUri: 422, Busy: 429, Unavailable: 503,
+    Late: 503,
 }  # fmt: skip
 """What the client hears of our errors; others are 400."""
+AGAIN_S: dict[type[ReelmError], int] = {Busy: 5, Unavailable: 5, Late: 1}
+"""Seconds after which it may try again."""
 
 
 class Shell:
@@ -83,7 +87,8 @@ def explain_errors(app: FastAPI) -> None:
     """Answer every error as {"error": "..."}: ours and the client's with their words, bugs not."""
 
     def ours(_: Request, error: ReelmError) -> JSONResponse:
-        headers = {"retry-after": "5"} if isinstance(error, Busy | Unavailable) else None
+        wait = AGAIN_S.get(type(error))
+        headers = None if wait is None else {"retry-after": str(wait)}
         return _said(str(error), STATUS.get(type(error), 400), headers)
 
     def refused(_: Request, error: HTTPException) -> JSONResponse:

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from reelm.serve.gate import ServiceConfig
 from reelm.serve.served import Parts, Served
 from reelm.serve.service import create_app, description
 from reelm.serve.store import Store
@@ -34,7 +35,8 @@ def app(run, catalog, notes, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("app")
     served = Served(Parts(run, catalog, notes, Store(folder / "store.sqlite")))
-    yield create_app(served, ("testserver",), opened(served, folder, Seer()))
+    patient = ServiceConfig(wait_s=0)  # on a slow machine a request may well wait
+    yield create_app(served, ("testserver",), opened(served, folder, Seer()), config=patient)
     served.engine.store.close()
 
 

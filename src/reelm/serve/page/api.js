@@ -5,6 +5,9 @@ import { key, wanted } from "./keys.js";
 
 const OUTBOX = "reelm.outbox";
 const BATCH = 200;
+const TRIES = 3; // of a request that the service has no time for
+
+const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
 const signed = (options = {}) => ({
   ...options,
@@ -14,9 +17,13 @@ const signed = (options = {}) => ({
 export async function ask(path, options) {
   let sent = key();
   let answer = await fetch(path, signed(options));
-  while (answer.status === 401) {
-    // another request may have got a new key in the meantime
-    if (sent === key()) await wanted();
+  for (let tries = 1; answer.status === 401 || answer.status === 503; ) {
+    if (answer.status === 503) {
+      if (tries++ === TRIES) break;
+      await pause(Number(answer.headers.get("retry-after") ?? 1));
+    } else if (sent === key()) {
+      await wanted(); // unless another request has got a new key in the meantime
+    }
     sent = key();
     answer = await fetch(path, signed(options));
   }
