@@ -11,6 +11,7 @@ from reelm.data.dataset import Dataset
 from reelm.models.popularity import Popularity
 from reelm.runs import Run
 from reelm.serve.engine import Engine
+from reelm.serve.pace import Late
 from reelm.serve.server import running
 from reelm.serve.store import Store
 
@@ -202,6 +203,24 @@ def test_the_service_away_and_back(open_page, engine):
     assert not engine.store.events("guest")
     page.context.set_offline(False)
     eventually(lambda: engine.store.events("guest"))
+
+
+def test_a_service_without_time_is_asked_again(chromium, address, engine, monkeypatch):
+    real, turned_away = engine.feed, []
+
+    def late(*asked):
+        if not turned_away:
+            turned_away.append(time.monotonic())
+            raise Late("too many requests")
+        return real(*asked)
+
+    monkeypatch.setattr(engine, "feed", late)
+    page = chromium.new_page()
+    page.goto(f"{address}/?user=guest")
+    page.wait_for_selector(".slide[data-item]")
+    assert time.monotonic() - turned_away[0] > 1, "not before retry-after"
+    assert page.locator("text=The feed did not come").count() == 0
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
