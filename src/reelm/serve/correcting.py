@@ -12,6 +12,7 @@ from reelm.errors import BadData, ReelmError
 from reelm.serve.keys import Key
 from reelm.serve.messages import Id, NoteIn, NoteNow
 from reelm.serve.notes import Notes
+from reelm.serve.screening import written
 from reelm.serve.served import Served
 
 NOBODY = "local"
@@ -41,7 +42,7 @@ def add_corrections(app: FastAPI, served: Served) -> None:
         new version with its author (the name of the key), and wins from the next request on.
         """
         key: Key | None = getattr(request.state, "key", None)
-        with one_at_a_time:
+        with one_at_a_time, written():
             made = _keep(served, video, prompt, body, key.name if key else NOBODY)
             served.refresh(notes=True)
         now = served.engine.videos.answers(video)

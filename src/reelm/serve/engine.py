@@ -129,7 +129,7 @@ class Engine:
         self.run, self.config = run, config or EngineConfig()
         self.store = store or Store()
         self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
-        self.videos.usable &= self.config.passing(self.videos)
+        self.videos.show_only(self.config.passing(self.videos))
         log = catalog.events if catalog else None
         self._barred = Barred(self.videos, Expiry(self.videos, self.config.newest_days), log)
         kinds = set(catalog.events["event"].unique()) if catalog else {"watch"}

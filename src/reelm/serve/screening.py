@@ -1,7 +1,9 @@
 """Routes about videos: facts, likeness, files, and taking new ones."""
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +17,7 @@ from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from reelm.errors import refusal
 from reelm.serve.messages import Id, Similar, Taken, VideoFacts, VideoUri
 from reelm.serve.records import Upload
 from reelm.serve.served import Served
@@ -24,6 +27,9 @@ from reelm.serve.videos import Videos
 HANDS = 4
 """Uploads that are worked on at once; of these `uploads.at_once` are decoded, the others wait for
 room or are refused."""
+FULL_S = 60
+"""Seconds after which what could not be written may be sent again."""
+log = logging.getLogger(__name__)
 VideoId = Annotated[Id, PathValue()]
 Size = Annotated[int, Query(ge=1, le=100)]
 BODY = {
@@ -129,9 +135,27 @@ def address(videos: Videos, video: str) -> str | None:
     return f"/media/{quote(video, safe='')}" if video in videos.path else None
 
 
+@contextmanager
+def written() -> Iterator[None]:
+    """Where files cannot be written, as on a full disk, the client may come again; the log names
+    the place."""
+    try:
+        yield
+    except Exception as error:
+        told = refusal(error)
+        if told is None:
+            raise
+        log.error("nothing can be written: %s", told)
+        why = told.rpartition(": ")[2]
+        raise HTTPException(
+            503, f"the service cannot keep files now: {why}", {"retry-after": str(FULL_S)}
+        ) from error
+
+
 def _by_uri(uploads: Uploads, body: bytes) -> tuple[Upload, bool]:
     asked = _checked(lambda: VideoUri.model_validate_json(body))
-    return uploads.take_uri(asked.uri, Told(**asked.model_dump(exclude={"uri"})))
+    with written():
+        return uploads.take_uri(asked.uri, Told(**asked.model_dump(exclude={"uri"})))
 
 
 async def _by_form(
@@ -147,7 +171,7 @@ def _take(uploads: Uploads, form: FormData) -> tuple[Upload, bool]:
         raise HTTPException(422, "file: send the video as the part called file")
     told = {name: value for name, value in form.multi_items() if name != "file" and value}
     checked = _checked(lambda: VideoUri.model_validate(told | {"uri": "https://"}))
-    with TemporaryDirectory(dir=uploads.folder) as folder:
+    with written(), TemporaryDirectory(dir=uploads.folder) as folder:
         path = Path(folder) / "video"
         with path.open("wb") as copy:
             shutil.copyfileobj(file.file, copy)

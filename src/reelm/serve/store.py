@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reelm.serve import queries, schema
 from reelm.serve.commits import Commits
@@ -299,12 +300,22 @@ class Store:
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
         rows = self._all(f"{queries.UPLOADS} ORDER BY created_at, video_id")
-        return [Upload(*row[:4], *map(json.loads, row[4:])) for row in rows]
+        return [self._upload(row) for row in rows]
 
     def upload(self, key: str) -> Upload | None:
         """The upload with this id or this SHA-256."""
         rows = self._all(f"{queries.UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
-        return Upload(*rows[0][:4], *map(json.loads, rows[0][4:])) if rows else None
+        return self._upload(rows[0]) if rows else None
+
+    def _upload(self, row: Sequence[Any]) -> Upload:
+        """A row of the table; its file is the one beside the store, should both have been moved."""
+        found = Upload(*row[:4], *map(json.loads, row[4:]))
+        if self.folder is None or "path" not in found.row:
+            return found
+        beside = self.folder / Path(*Path(found.row["path"]).parts[-3:])  # uploads/files/name
+        if not beside.is_file():
+            return found
+        return replace(found, row={**found.row, "path": str(beside)})
 
     def draw(self, what: str, user_id: str) -> float:
         """A number in 0..1, always the same for this store, this purpose and this user."""

@@ -52,12 +52,18 @@ class Videos:
         self._facts = {column.name: column for column in table}
         self.has_files = bool((self._column("path", pl.String).fill_null("") != "").any())
         self.usable = self._usable()
+        self._passing = np.ones(len(self.ids), bool)
         self.uploaded = self._column("uploaded_at", pl.Float64).fill_null(-np.inf).to_numpy()
         creators = self._column("creator", pl.String)
         self._creators = _Groups(creators)
         notes_of = self.notes.answers
         noted = [facets_of(notes_of[v]) if v in notes_of else () for v in self.ids]
         self.facets = Facets.of_rows(noted, self._column("hashtags", pl.String), creators)
+
+    def show_only(self, passing: Bool[np.ndarray, "rows"]) -> None:
+        """Leave out the other rows; see `rules.Rules`."""
+        self._passing = passing
+        self.usable &= passing
 
     def fact(self, video: str, name: str) -> Any:
         """One catalogue value, or None."""
@@ -112,29 +118,34 @@ class Videos:
             return (self._column(name, pl.String).fill_null("") == "").to_numpy()
 
         plays = self._column("video_codec", pl.String).is_in(sorted(CODECS)).fill_null(value=True)
+        gone = self._without_playable()
         return {
             "copies of others": ~empty("duplicate_of"),
             "broken": ~self._column("ok", pl.Boolean).fill_null(value=True).to_numpy(),
-            "without a file": empty("path"),
-            "of a codec that browsers do not play": ~plays.to_numpy(),
-            f"whose file is gone or is none of {', '.join(sorted(SUFFIXES))}": ~empty("path"),
+            "without a file": gone & empty("path"),
+            "of a codec that browsers do not play": gone & ~plays.to_numpy(),
+            f"whose file is gone or is none of {', '.join(sorted(SUFFIXES))}": gone,
+            "by the filters of [engine]": ~self._passing,
         }
 
+    def _without_playable(self) -> Bool[np.ndarray, "rows"]:
+        """Has no file that can be played, where there are files."""
+        missing = np.fromiter((v not in self.path for v in self.ids), bool, len(self.ids))
+        return missing & self.has_files
+
     def with_file(self, sha256: str) -> str | None:
-        """The video of the catalogue that has this file."""
+        """The video of the catalogue that has this file, unless the file is broken."""
         if "sha256" not in self._facts:
             return None
         found = self._facts["video_id"].filter(self._facts["sha256"] == sha256)
-        return found[0] if len(found) else None
+        return next((one for one in found if self.fact(one, "ok") is not False), None)
 
     def _usable(self) -> Bool[np.ndarray, "rows"]:
         """Can be shown: has a playable file where there are files, is no duplicate, is not bad."""
         good = self._column("ok", pl.Boolean).fill_null(True).to_numpy().copy()
         good &= (self._column("duplicate_of", pl.String).fill_null("") == "").to_numpy()
         good &= np.fromiter(map(bool, self.ids), bool, len(self.ids))
-        if self.has_files:
-            good &= np.fromiter((v in self.path for v in self.ids), bool, len(self.ids))
-        return good
+        return good & ~self._without_playable()
 
     def _column(self, name: str, kind: Any) -> pl.Series:
         """A column of all rows; nulls where the catalogue has none."""

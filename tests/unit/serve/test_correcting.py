@@ -1,5 +1,6 @@
 """A correction over HTTP: checked, kept beside those of `reelm correct`, and told at once."""
 
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from reelm.correct import correct
 from reelm.data.corrections import Corrections
 from reelm.data.tables import read_notes
 from reelm.prompts.attributes import Attributes
+from reelm.serve import correcting
 from reelm.serve.engine import EngineConfig
 from reelm.serve.keys import Keys
 from reelm.serve.notes import load_notes
@@ -195,3 +197,13 @@ def test_an_upload_is_corrected_in_its_own_folder(served, client, tmp_path):
     told = client.get("/v1/videos/mine").json()
     assert told["notes"]["subject"] == "dog" and len(told["corrections"]) == 1
     assert put(client, {"colour": "red"}).is_success, "and the others go on as before"
+
+
+def test_a_full_disk_is_said(client, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+    monkeypatch.setattr(correcting, "amend", full)
+    answered = put(client, {"colour": "violet"})
+    assert answered.status_code == 503 and "/secret" not in answered.text
+    assert "No space left" in answered.json()["error"]

@@ -1,5 +1,6 @@
 """Videos that come by the service: checked at once, in the feed soon, and still there later."""
 
+import errno
 import hashlib
 import io
 import threading
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from reelm.serve import uploads
+from reelm.serve import screening, uploads
 from reelm.serve.database import Unavailable
 from reelm.serve.engine import EngineConfig
 from reelm.serve.served import Parts, Served
@@ -150,6 +151,10 @@ def test_a_file_of_the_catalogue_is_not_shown_twice(client, clips, served):
     answered = send(client, clips[0])
     assert answered.status_code == 409
     assert video(7) in answered.json()["error"]
+    broken = table.with_columns(ok=pl.col("ok") & (pl.col("video_id") != video(7)))
+    served._parts = replace(served.parts, catalog=replace(served.parts.catalog, videos=broken))
+    served.refresh()
+    assert send(client, clips[0]).status_code == 202, "a broken one is none that it could copy"
 
 
 @pytest.mark.parametrize("taken", [video(20), "mine"])
@@ -182,6 +187,19 @@ def test_broken_files_are_refused_with_their_reason(client, clips, tmp_path):
         assert "decoded: " in answered.json()["error"], name
         assert str(tmp_path) not in answered.json()["error"], "no path of ours is told"
     assert not list((tmp_path / "uploads" / "files").iterdir())
+
+
+def test_a_full_disk_is_said_and_clients_may_come_again(client, clips, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as on_a_full_disk:
+        on_a_full_disk.setattr(screening.shutil, "copyfileobj", full)
+        answered = send(client, clips[0])
+    assert answered.status_code == 503 and answered.headers["retry-after"] == "60"
+    assert answered.json()["error"].endswith("No space left on device")
+    assert [one.exc_info for one in caplog.records if one.levelname == "ERROR"] == [None]
+    assert send(client, clips[0]).status_code == 202
 
 
 def test_pictures_too_large_and_videos_too_long_are_refused(served, seer, clips, tmp_path):
@@ -308,6 +326,22 @@ def test_what_waited_is_watched_after_a_restart_and_what_was_ready_is_there(
     third = Served(Parts(parts.run, parts.catalog, parts.notes, Store(tmp_path / "store.sqlite")))
     assert third.engine.videos.usable[third.engine.known("mine")]
     third.engine.store.close()
+
+
+def test_a_moved_folder_keeps_its_uploads(served, seer, clips, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    parts = served.parts
+    assert parts is not None
+    first = Served(replace(parts, store=Store(old / "store.sqlite")))
+    app = create_app(first, uploads=opened(first, old, seer))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        send(client, clips[0], video_id="mine")
+        until(client, "mine", "ready")
+    first.engine.store.close()
+    old.rename(new)
+    moved = Served(replace(parts, store=Store(new / "store.sqlite")))
+    assert moved.engine.videos.path["mine"].read_bytes() == clips[0]
+    moved.engine.store.close()
 
 
 def test_a_service_without_a_folder_takes_nothing(engine, clips):

@@ -63,9 +63,12 @@ def test_what_cannot_be_shown_is_told_with_its_reason(table):
         "55 of 59 videos can be shown (left out: 1 broken, 1 without a file, 1 of a codec that "
         "browsers do not play, 1 whose file is gone or is none of .m4v, .mov, .mp4, .webm)"
     )
-    assert made(table.drop("path", "ok", "duplicate_of"), ("",)).summary() == (
-        "60 of 60 videos can be shown"
-    )
+    bare = made(table.drop("path", "ok", "duplicate_of"), ("",))
+    assert bare.summary() == "60 of 60 videos can be shown"
+    for videos, others in ((bare, ""), (made(table, ("",)), "1 broken, ")):
+        videos.show_only(np.arange(len(videos.ids)) < 41)
+        assert f"(left out: {others}" in videos.summary()
+        assert videos.summary().endswith(" by the filters of [engine])")
 
 
 def test_what_can_be_shown(table):
