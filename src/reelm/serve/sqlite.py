@@ -32,6 +32,9 @@ PASSING = (
 )  # fmt: skip
 """Errors of the file and not of a statement: the disk is full, another process holds it."""
 
+FOREIGN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+"""Errors of a file that holds something else."""
+
 
 class SQLite(Database):
     """The dialect in which the store's statements are written."""
@@ -63,7 +66,11 @@ class SQLite(Database):
         except sqlite3.DatabaseError as error:
             for connection in opened:
                 connection.close()
-            raise BadData(f"{self.address}: not a store of events and feeds: {error}") from error
+            if _kind(error) in FOREIGN:
+                told = f"not a store of events and feeds: {error}"
+            else:
+                told = f"cannot be opened: {error}. It and its folder must be there and writable."
+            raise BadData(f"{self.address}: {told}") from error
         if logged and not self._logged:
             self._logged = True
             threading.Thread(target=self._clear, name="store log", daemon=True).start()
@@ -85,9 +92,7 @@ class SQLite(Database):
         """Broken rules, and what befalls a file."""
         if isinstance(error, sqlite3.IntegrityError):
             return Collision(self.address, str(error))
-        code = getattr(error, "sqlite_errorcode", None)
-        passing = code is not None and (code & 0xFF) in PASSING  # the low byte is the kind
-        return Unavailable(self.address, error) if passing else None
+        return Unavailable(self.address, error) if _kind(error) in PASSING else None
 
     def sync(self) -> None:
         """Sync the log, in which all is that was committed and is not in the file yet.
@@ -145,3 +150,9 @@ class SQLite(Database):
                     "rows are deleted, but another process holds the log in which they still "
                     "stand; end it and delete the user again",
                 )
+
+
+def _kind(error: Exception) -> int | None:
+    """The kind of an SQLite error, which is the low byte of its code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -139,6 +139,12 @@ def test_another_file_is_refused(tmp_path):
         Store(path)
 
 
+def test_a_place_that_cannot_be_opened_is_not_called_something_else(tmp_path):
+    with pytest.raises(BadData, match="cannot be opened.*writable") as told:
+        Store(tmp_path)  # a folder
+    assert "not a store" not in str(told.value)
+
+
 def test_threads_lose_nothing(store):
     def work(start):
         for number in range(start, start + 50):
