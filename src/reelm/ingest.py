@@ -1,5 +1,6 @@
 """Logs, tables and video files become a catalogue: checked, hashed, probed, bad rows set aside."""
 
+import time
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from reelm.formats.blocks.values import TIMES
 from reelm.media.examine import Examiner
 from reelm.registry import find
 
-STAGE, VERSION = "ingest", 5
+STAGE, VERSION = "ingest", 6
 WRITTEN = pl.Schema(dict.fromkeys(("user_id", "video_id", "event", "split"), pl.String))
 """Columns of events that are numbered in memory and text in the file."""
 
@@ -57,6 +58,9 @@ class IngestConfig(Config):
     """Memory for one video file, in MiB."""
 
 
+DAY_S = 86400.0
+EARLY = 631152000.0
+"""1990-01-01 in seconds UTC; events before it are doubted."""
 COUNTED = ("watch", "skip", *POSITIVE)
 """Kinds of event that say something about liking without further settings."""
 PORTIONS = (0.002, 1.5, 20)
@@ -154,6 +158,8 @@ def _suspicions(tables: Tables, events: pl.DataFrame, told: Mapping[str, str]) -
         lines.append("no times: events go by the order of the file, and repeats of them stay")
         if tables.unused:
             lines[-1] += "; if a column holds times, name it with --map timestamp=NAME"
+    if "timestamp" in tables.mapping and "timestamp" not in told:
+        lines += _strange_times(events["timestamp"])
     return lines + _strange_portions(events, tables.mapping, told)
 
 
@@ -163,6 +169,18 @@ def _unread(quarantine: pl.DataFrame) -> list[str]:
     if not len(lost):
         return []
     return [f"unreadable times: {len(lost):,}, such as {lost[0]!r}. What is read: {TIMES}"]
+
+
+def _strange_times(times: pl.Series) -> list[str]:
+    """Times that no log of videos can have, as where 20260131 was taken for seconds."""
+    strange = times.filter((times < EARLY) | (times > time.time() + DAY_S))
+    if strange.is_empty():
+        return []
+    first, last = pl.from_epoch(pl.Series([strange.min(), strange.max()]).cast(pl.Int64))
+    return [
+        f"times before 1990 or still to come: {len(strange):,}, {first:%Y-%m-%d} to "
+        f"{last:%Y-%m-%d}. What is read: {TIMES}"
+    ]
 
 
 def _strange_portions(

@@ -122,6 +122,13 @@ def test_clips_of_one_name_are_all_there_and_a_copy_does_not_rename_the_first(tm
     assert "without a file: 1 videos" in said
 
 
+def test_times_that_no_log_can_have_are_doubted(tmp_path):
+    text = "user,item,time\nu,a,20260131\nu,b,1700000000\nu,c,4102444800\n"
+    (line,) = doubts(tmp_path, text)
+    assert line.startswith("times before 1990 or still to come: 2, 1970-08-23 to 2100-01-01. ")
+    assert doubts(tmp_path, text, timestamp="time") == []
+
+
 def doubts(tmp_path, text, **mapping):
     """What the summary of a log doubts."""
     (tmp_path / "log.csv").write_text(text)
@@ -164,7 +171,7 @@ def test_times_that_cannot_be_read_are_shown_with_those_that_can(tmp_path):
     ],
 )
 def test_portions_of_another_unit_are_doubted(tmp_path, columns, rows, starts):
-    lines = [f"u,v{n},{n},{row}" for n, row in enumerate(rows)]
+    lines = [f"u,v{n},{1_700_000_000 + n},{row}" for n, row in enumerate(rows)]
     said = doubts(tmp_path, "\n".join([f"user,item,time,{columns}", *lines]))
     assert [line.startswith(starts or "") for line in said] == [True] * bool(starts)
 

@@ -21,12 +21,12 @@ HEAD = "user_id,video_id,timestamp\n"
 def come_in(tmp_path):
     """Ingest a text or a frame; gives the dataset, the manifest, and what was set aside."""
 
-    def run(content, name="log.csv", **settings):
+    def run(content, name="log.csv", encoding="utf-8", **settings):
         path = tmp_path / name
         if isinstance(content, pl.DataFrame):
             content.write_parquet(path)
         else:
-            path.write_text(content, encoding="utf-8")
+            path.write_text(content, encoding=encoding)
         folder = ingest(path, tmp_path / "work", IngestConfig(**settings))
         aside = pl.read_parquet(folder / "quarantine.parquet").select("place", "reason").rows()
         return Dataset.load(read_catalog(folder)), folder, aside
@@ -204,6 +204,25 @@ def test_unicode_ids_are_one_whatever_their_form(come_in):
     data, _, aside = come_in(text)
     assert histories(data) == {composed: ["視頻-🎬", "b", "c"], "Саша": ["視頻-🎬"]}
     assert not aside
+
+
+def test_ids_that_are_not_in_utf8_do_not_become_one(come_in):
+    text = "user_id,video_id\nJosé,v\nJosè,v\nJose,v\nJose,é\n"
+    data, _, aside = come_in(text, encoding="latin-1")
+    assert histories(data) == {"Jose": ["v"]}
+    assert [reason for _, reason in aside] == [
+        "user id is not in UTF-8", "user id is not in UTF-8", "video id is not in UTF-8",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["log.json", "log.jsonl"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_in_json_is_told_from_lines(come_in, name, indent):
+    one = {"user_id": "u", "video_id": "v"}
+    with pytest.raises(BadData, match=r"no line is a JSON object.*jq"):
+        come_in(json.dumps([one], indent=indent), name)
+    data, _, _ = come_in(json.dumps(one), name)
+    assert histories(data) == {"u": ["v"]}
 
 
 def test_words_for_nothing_are_no_ids(come_in):

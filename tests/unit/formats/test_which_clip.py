@@ -44,6 +44,11 @@ def test_stems_that_collide_are_told_apart_by_their_paths(told):
     assert tables.mapping["videos.path"].startswith("3 files of ")
 
 
+def test_hidden_files_are_no_videos(told):
+    tables = told(["a.mp4", "._a.mp4", ".Trashes/b.mp4", "sub/._c.mp4"])
+    assert files(tables) == {"a": "nest/a.mp4"}
+
+
 @pytest.mark.parametrize(
     ("watched", "ids"),
     [

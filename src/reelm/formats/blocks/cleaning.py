@@ -105,6 +105,7 @@ def piece(
     take = {role: frame[column] for role, column in found.items()}
     raw, time_unit = _read(frame, take, unit)
     wrong = [_unless(raw, "user_id", "no user id"), _unless(raw, "video_id", "no video id")]
+    wrong += [_garbled(raw, "user_id", "user id"), _garbled(raw, "video_id", "video id")]
     if "timestamp" in take:
         fault = pl.when(pl.lit(given(take["timestamp"]))).then(pl.lit("unreadable time"))
         fault = fault if untimed else fault.otherwise(pl.lit("no time"))
@@ -176,7 +177,10 @@ def videos(frame: pl.DataFrame, path: Path, wanted: Mapping[str, str] | None = N
         .alias("path")
     )
     again = pl.when(raw["video_id"].is_duplicated() & ~raw["video_id"].is_first_distinct())
-    wrong = [_unless(raw, "video_id", "no video id"), again.then(pl.lit("listed twice"))]
+    wrong = [
+        _unless(raw, "video_id", "no video id"), _garbled(raw, "video_id", "video id"),
+        again.then(pl.lit("listed twice")),
+    ]  # fmt: skip
     good, bad = _parted(raw, wrong, path, "videos", "video_id")
     told = {f"videos.{role}": f"{column} of {path.name}" for role, column in found.items()}
     unused = tuple(f"{n} of {path.name}" for n in names if n not in found.values())
@@ -277,6 +281,12 @@ def _number_faults(raw: pl.DataFrame, take: Mapping[str, pl.Series], role: str) 
 
 def _unless(raw: pl.DataFrame, column: str, reason: str) -> pl.Expr:
     return pl.when(pl.lit(raw[column].is_null())).then(pl.lit(reason))
+
+
+def _garbled(raw: pl.DataFrame, column: str, name: str) -> pl.Expr:
+    """What was not in UTF-8 is one sign now, so that ids of two may have become one."""
+    lost = raw[column].str.contains("\ufffd", literal=True).fill_null(value=False)
+    return pl.when(pl.lit(lost)).then(pl.lit(f"{name} is not in UTF-8"))
 
 
 def _parted(

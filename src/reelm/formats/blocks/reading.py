@@ -21,7 +21,7 @@ TABLES = (
     *(".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".inter", ".item", ".user", ".txt"),
     *(".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz", ".txt.gz"),
 )
-JSON = (".jsonl", ".ndjson")
+JSON = (".jsonl", ".ndjson", ".json")
 SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .ods and any zip; .xls
 GZIP = b"\x1f\x8b"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the mark at the start, little and big end first
@@ -102,15 +102,16 @@ def needed(folder: Path, *names: str) -> list[Path]:
 
 
 def video_files(where: Path) -> list[Path]:
-    """Video files below a folder, by their endings, the least deep first; or those that a text
-    file lists.
+    """Video files below a folder, by their endings, the least deep first, without hidden ones
+    (systems leave `._clip.mp4` beside `clip.mp4`); or those that a text file lists.
 
     Raises:
         BadData: there is no such folder or list. A listed file may be missing: that is found out
             when it is looked at.
     """
     if where.is_dir():
-        found = (p for p in where.rglob("*") if p.suffix.lower() in VIDEO_FILES)
+        named = (p for p in where.rglob("*") if p.suffix.lower() in VIDEO_FILES)
+        found = (p for p in named if not any(n.startswith(".") for n in p.relative_to(where).parts))
         return sorted(found, key=lambda p: (len(p.parts), p))
     if not where.is_file():
         raise BadData(f"{where}: neither a folder of videos nor a list of their paths")
@@ -218,6 +219,11 @@ def _json_lines(path: Path, of: str) -> tuple[pl.DataFrame, pl.DataFrame]:
             good.append({k: _flat(v) for k, v in value.items()} | {ROW: row})
         else:
             bad.append(_unparsable(of, path, row, "not an object"))
+    if bad and not good:
+        raise BadData(
+            f"{path}: no line is a JSON object. One event a line is wanted; of one long list a "
+            "shell makes them with jq -c '.[]' OLD > NEW.jsonl"
+        )
     keys = list(dict.fromkeys(key for line in good for key in line)) or [ROW]
     schema = dict.fromkeys(keys, pl.String) | {ROW: pl.Int64}
     return pl.DataFrame(good, schema=schema), pl.DataFrame(bad, schema=QUARANTINE)
