@@ -19,7 +19,7 @@ from reelm.config import Config, parse
 from reelm.data import split as splits
 from reelm.data.dataset import Dataset, DatasetConfig
 from reelm.data.preferences import read_edges
-from reelm.data.tables import Features, read_catalog, read_features
+from reelm.data.tables import Catalog, Features, read_catalog, read_features
 from reelm.errors import BadData
 
 NAME = "sources.json"
@@ -47,11 +47,16 @@ class Sources(Config):
         """Read the folders and cut the log.
 
         Raises:
-            BadData: edges or profiles were made from other training data, or name no user of it.
+            BadData: edges or profiles were made from other training data, or name no user of it;
+                or of a log with events none is left to learn from.
         """
         tables = [read_features(folder, name) for name, folder in self.features.items()]
-        data = Dataset.load(read_catalog(self.catalog), tables, self.dataset)
-        return self._with_what_was_said(splits.split(data, self.split))
+        catalog = read_catalog(self.catalog)
+        data = Dataset.load(catalog, tables, self.dataset)
+        cut = splits.split(data, self.split)
+        if not len(cut.train):
+            _nothing_left(catalog, data, cut.name)
+        return self._with_what_was_said(cut)
 
     def _with_what_was_said(self, cut: splits.Split) -> splits.Split:
         """The split with edges and profiles on its training data."""
@@ -76,6 +81,26 @@ def interactions(data: Dataset) -> str:
     for array in (data.offsets, data.item):
         seen.update(np.ascontiguousarray(array).data)
     return seen.hexdigest()[:12]
+
+
+def _nothing_left(catalog: Catalog, data: Dataset, split: str) -> None:
+    """
+    Raises:
+        BadData: the log has events; says which section leaves none of them to learn from.
+    """
+    events = catalog.log.lazy().select(pl.len()).collect().item()
+    if not events:
+        return  # a service may begin before anybody has watched
+    if not len(data):
+        raise BadData(
+            f"{catalog.folder}: none of its {events:,} events counts as an interaction by [dataset]."
+            " Look at min_portion, positive, rating_above, min_user and min_item."
+        )
+    raise BadData(
+        f"{catalog.folder}: split.name = {split!r} holds out all {len(data):,} interactions and "
+        "leaves none to learn from. Change [split]; events of one moment can only be cut by "
+        "leave_last_two or random."
+    )
 
 
 def _edges(folder: Path, train: Dataset) -> pl.DataFrame:

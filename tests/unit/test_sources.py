@@ -86,6 +86,19 @@ def said(tmp_path):
     return bare.model_copy(update={"edges": edges, "profiles": {"said": profiles}})
 
 
+def test_a_log_that_leaves_nothing_to_learn_from_says_which_section_did_that(said):
+    bare = sources.Sources(catalog=said.catalog)
+    few = bare.model_copy(update={"dataset": DatasetConfig(min_user=1000)})
+    with pytest.raises(BadData, match=r"none of its .* events counts .*\[dataset\].*min_user"):
+        few.read()
+    events = pl.read_parquet(said.catalog / "events.parquet")
+    events.with_columns(timestamp=pl.lit(7.0)).write_parquet(said.catalog / "events.parquet")
+    with pytest.raises(BadData, match=r"'global_time' holds out all .*leave_last_two"):
+        bare.read()
+    events.clear().write_parquet(said.catalog / "events.parquet")
+    assert not len(bare.read().train), "a service may begin without a log"
+
+
 def test_edges_and_profiles_stand_on_the_training_data(said, tmp_path):
     split = said.read()
     assert len(split.train.preferences) == len(circle_edges())

@@ -208,7 +208,7 @@ def by_digits(keys: np.ndarray) -> Places:
     return order
 
 
-def _kept(packed: Packed, user: Rows, left: Places, min_item: int) -> Packed:
+def _kept(packed: Packed, user: Rows, left: Int64[np.ndarray, "left"], min_item: int) -> Packed:
     """The interactions `left`, their users, and the items among them (all, if `min_item` is 0)."""
     stay = np.bincount(user[left], minlength=len(packed.users)) > 0
     item_stays = np.bincount(packed.item[left], minlength=len(packed.items)) >= min_item

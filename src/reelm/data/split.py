@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int8, Int32, Int64
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reelm import files
 from reelm.config import Config
@@ -40,6 +40,15 @@ class SplitConfig(Config):
     choices, and for the last training of one whose choices were made."""
     seed: int = 0
     """Of the draw of held-out items (cold_item) or interactions (random)."""
+
+    @model_validator(mode="after")
+    def _some_is_left(self) -> "SplitConfig":
+        if self.test_share + self.valid_share >= 1:
+            raise ConfigError(
+                f"split.test_share {self.test_share} and split.valid_share {self.valid_share} "
+                "leave nothing to learn from; their sum must be below 1."
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -353,16 +362,7 @@ def _labels(train: Mask, test: Mask) -> Int8[np.ndarray, "interactions"]:
 
 
 def _parts(count: int, config: SplitConfig) -> tuple[int, int]:
-    """How many of `count` are for test and for validation.
-
-    Raises:
-        ConfigError: nothing would be left to learn from.
-    """
-    if config.test_share + config.valid_share >= 1:
-        raise ConfigError(
-            f"split.test_share {config.test_share} and split.valid_share {config.valid_share} "
-            "leave nothing to learn from; their sum must be below 1."
-        )
+    """How many of `count` are for test and for validation."""
     return round(config.test_share * count), round(config.valid_share * count)
 
 

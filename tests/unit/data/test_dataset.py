@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -204,3 +205,21 @@ def test_a_large_log_of_nothing_but_users_and_videos_is_taken_whole():
     """Polars filters large frames in parts, and a constant is then no longer one value for each."""
     log = pl.DataFrame({"user_id": ["u"] * 300_000, "video_id": [f"v{n}" for n in range(300_000)]})
     assert len(Dataset.build(log)) == 300_000
+
+
+def test_the_core_is_what_is_left_when_none_has_too_few():
+    rng = np.random.default_rng(3)
+    drawn = zip(rng.integers(0, 12, 55).tolist(), rng.integers(0, 12, 55).tolist(), strict=True)
+    left = pairs = sorted({(f"u{user}", f"v{video}") for user, video in drawn})
+    while True:
+        users, videos = (Counter(pair[side] for pair in left) for side in (0, 1))
+        before, left = left, [(u, v) for u, v in left if users[u] >= 3 and videos[v] >= 3]
+        if before == left:
+            break
+    assert 0 < len(left) < len(pairs) - 5
+    events = pl.DataFrame(pairs, schema=["user_id", "video_id"], orient="row")
+    data = Dataset.build(events, least=(3, 3))
+    found = [(data.users[u], data.items[i]) for u, i in zip(data.user, data.item, strict=True)]
+    assert sorted(found) == left
+    assert data.removed["interactions"] == len(pairs) - len(left)
+    assert set(data.items[1:]) == {video for _, video in left}
