@@ -26,7 +26,6 @@ __all__ = ["SECTIONS", "app", "main", "settings_class"]
 
 app = typer.Typer(
     name="reelm",
-    help="Recommend micro-videos by watching them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +37,22 @@ INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 app.add_typer(serve_commands.commands)
 app.add_typer(note_commands.commands)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Recommend micro-videos by watching them."""
 
 
 def main() -> None:
@@ -371,12 +386,6 @@ def show_config(
 
     kind, section = settings_class(name)
     typer.echo(config.as_toml(kind, section), nl=False)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 def _made(folder: Path) -> None:

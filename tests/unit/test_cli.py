@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from reelm import asked, cli, config, files
+from reelm import __version__, asked, cli, config, files
 from reelm.cli import SECTIONS, app, settings_class
 from reelm.encoders.base import EncoderConfig
 from reelm.errors import BadData, ConfigError
@@ -203,3 +203,8 @@ def test_neither_notes_about_users_nor_transcripts_are_taken_for_what_videos_sho
     with pytest.raises(ConfigError, match="cannot watch videos"):
         asked.maker("tallies", {})
     assert asked.maker("tallies", {}, "user").name == "tallies"
+
+
+def test_the_version_is_told():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output.strip()) == (0, __version__)

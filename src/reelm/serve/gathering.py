@@ -71,6 +71,8 @@ def gather(store: Store, catalog: Catalog, folder: Path) -> Path:
         "users": users.filter(~pl.col("user_id").is_in([*deleted])) if users is not None else None,
         "impressions": shown.filter(~_of(deleted, shown)),
     }
+    # first, so that nobody takes a mixture of two nights for whole
+    (folder / files.MANIFEST).unlink(missing_ok=True)
     for name, table in tables.items():
         path = folder / f"{name}.parquet"
         if table is None:

@@ -197,3 +197,19 @@ def test_the_command_gathers_beside_a_running_service(catalog, tmp_path):
     assert told.exit_code == 0, told.output
     assert told.output.splitlines()[-1] == str(work / "gathered")
     assert f"events: {catalog.events.height + 1}" in told.output
+
+
+def test_a_gathering_that_is_killed_leaves_no_folder_that_seems_whole(
+    store, catalog, tmp_path, monkeypatch
+):
+    folder = gather(store, catalog, tmp_path)
+    assert files.finished(folder)
+    store.add_events([done("like", at=2)])
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "finish", full)
+    with pytest.raises(OSError, match="No space"):
+        gather(store, catalog, tmp_path)
+    assert not files.finished(folder)
