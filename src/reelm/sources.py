@@ -93,8 +93,8 @@ def _nothing_left(catalog: Catalog, data: Dataset, split: str) -> None:
         return  # a service may begin before anybody has watched
     if not len(data):
         raise BadData(
-            f"{catalog.folder}: none of its {events:,} events counts as an interaction by [dataset]."
-            " Look at min_portion, positive, rating_above, min_user and min_item."
+            f"{catalog.folder}: none of its {events:,} events counts as an interaction by "
+            "[dataset]. Look at min_portion, positive, rating_above, min_user and min_item."
         )
     raise BadData(
         f"{catalog.folder}: split.name = {split!r} holds out all {len(data):,} interactions and "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reelm import files
 from reelm.config import Config
-from reelm.errors import BadData
+from reelm.errors import BadData, ConfigError
 from reelm.models.base import Recommender
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -73,7 +73,18 @@ class TrainConfig(Config):
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """The settings with `precision = "fastest"` replaced by what that is on this machine."""
+    """The settings with `precision = "fastest"` replaced by what that is on this machine.
+
+    Raises:
+        ConfigError: this machine, or this build of torch, has no such device.
+    """
+    try:
+        torch.empty(0, device=config.device)
+    except (AssertionError, RuntimeError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"train.device = {config.device!r}: {said}. Use cpu, or cuda where torch finds it."
+        ) from error
     if config.precision != "fastest":
         return config
     has = torch.cuda.is_bf16_supported() if config.device != "cpu" else _has_bfloat16()

@@ -13,7 +13,7 @@ from reelm import train as verb
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.data.split import leave_last_two
-from reelm.errors import NonFinite
+from reelm.errors import ConfigError, NonFinite
 from reelm.models.base import Retriever
 from reelm.models.sasrec import SASRecConfig
 from reelm.train import TrainConfig
@@ -199,3 +199,10 @@ def test_a_run_takes_the_mean_of_the_weights(data):
         share = min(0.8, step / (step + 10))  # the first weights, far off, are soon forgotten
         mean = share * mean - (1 - share) * pace * step
     assert model.weight.item() == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_told_in_a_line(data, device):
+    with pytest.raises(ConfigError, match=rf"^train.device = '{device}': .+ Use cpu") as told:
+        verb.train(Slope(data), data, TrainConfig(epochs=1, device=device))
+    assert "\n" not in str(told.value)
