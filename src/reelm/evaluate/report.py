@@ -17,6 +17,10 @@ from reelm.evaluate.slices import margin, sliced
 
 FACTS = ("pool", "user", "user_id", "history", "targets", "candidates", "drawn")
 KINDS = ("accuracy", "lists", "sampled")
+NOBODY = (
+    "nothing was measured: no test question has a target in these pools. "
+    "Look at sections [split], [dataset] and [evaluate]."
+)
 SHOWN = 10  # the k of a list that is shown where all would be too many
 
 
@@ -113,6 +117,8 @@ def summary(folder: Path) -> str:
     protocol, both for lists of one length only. All the rest is in the report.
     """
     pools = json.loads((folder / "report.json").read_text(encoding="utf-8"))["pools"]
+    if not any(facts["questions"] for facts in pools.values()):
+        return NOBODY
     names = list(dict.fromkeys(name for facts in pools.values() for name in facts["metrics"]))
     tables = [_table(pools, [n for n in names if kind(n) == "accuracy"], with_questions=True)]
     for other in KINDS[1:]:

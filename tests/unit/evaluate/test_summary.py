@@ -32,3 +32,9 @@ def test_lists_and_the_shortened_protocol_have_tables_of_their_own(tmp_path):
     assert sampled.splitlines()[2].split() == ["cold", "-", "-"]
     columns = {len(line) for line in lists.splitlines()}
     assert len(columns) == 1  # every line is as wide as its head
+
+
+def test_a_report_without_a_question_says_so(tmp_path):
+    pools = '{"pools": {"mixed": {"questions": 0, "metrics": {}}}}'
+    files.write_text(tmp_path / "report.json", pools)
+    assert "nothing was measured" in summary(tmp_path)
