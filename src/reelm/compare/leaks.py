@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from reelm.compare import twins, words
 from reelm.compare.findings import Evidence, Finding, Severity, histories, shared, targets
-from reelm.data.dataset import Dataset
+from reelm.data.dataset import SPLITS, Dataset
 from reelm.data.split import Split
 from reelm.data.tables import Catalog
 from reelm.errors import BadData
@@ -49,6 +49,7 @@ def leaks(
     found = [
         *time_leaks(evidence),
         *held_out_in_training(evidence),
+        *not_asked(evidence),
         *wrong_counts(evidence),
         *telling_columns(evidence),
         *twins.twins(evidence),
@@ -101,6 +102,27 @@ def held_out_in_training(evidence: Evidence) -> list[Finding]:
         inside = np.isin(pair, learned) | np.isin(question * width + item, row * width + shown)
         if inside.any():
             found.append(_held(evidence, part, pair[inside], learned))
+    return found
+
+
+def not_asked(evidence: Evidence) -> list[Finding]:
+    """Held-out interactions that no question asks about, since their user had chosen the video in
+    a part before: in a split that the source came with, a test that stands in training too.
+
+    Cannot see anything without the dataset that was cut.
+    """
+    data, cut, found = evidence.data, evidence.split, []
+    if data is None or cut.label is None:
+        return []
+    pair = data.user * evidence.width + data.item
+    for part, name, questions in (("validation", "valid", cut.valid), ("test", "test", cut.test)):
+        number = SPLITS[name]
+        held = np.unique(pair[cut.label == number])
+        question, item = targets(questions)
+        asked = questions.users[question] * evidence.width + item
+        lost = held[np.isin(held, pair[cut.label < number]) & ~np.isin(held, asked)]
+        if len(lost):
+            found.append(_lost(evidence, part, lost, len(held)))
     return found
 
 
@@ -247,6 +269,21 @@ def _held(evidence: Evidence, part: str, pair: np.ndarray, learned: np.ndarray) 
         "Cut again, or drop these interactions from training."
         if severity != "note"
         else "Nothing; to ask for new videos only, keep the first of each user's choices.",
+    )
+
+
+def _lost(evidence: Evidence, part: str, pair: np.ndarray, held: int) -> Finding:
+    given = _base(evidence.split) == "given"
+    return Finding(
+        "held out",
+        "warning" if given else "note",
+        len(pair),
+        evidence.named(pair[0]),
+        f"{len(pair)} of {held} held-out {part} choices ({shared(len(pair), held)}) are of videos "
+        "that the same user has in a part before too. Nobody is asked about them.",
+        "Look at how the split was made: its parts overlap."
+        if given
+        else "Nothing; only new videos are asked for.",
     )
 
 

@@ -352,9 +352,11 @@ def _first_come(
 
 def _folded(log: _Log) -> tuple[_Log, int]:
     """The same video twice in a row for one user (a watch and its like) is one interaction, with
-    the larger portion; also says how many were folded into others."""
+    the larger portion, unless the source's own split parts the two; also says how many were
+    folded into others."""
     again = np.zeros(len(log.user), bool)
     again[1:] = (log.user[1:] == log.user[:-1]) & (log.video[1:] == log.video[:-1])
+    again[1:] &= log.split[1:] == log.split[:-1]
     repeats = int(again.sum())
     if not repeats:
         return log, 0

@@ -133,6 +133,34 @@ def test_a_video_chosen_again_is_a_note():
     assert [(f.severity, f.count) for f in found] == [("note", len(cut.test))]
 
 
+@pytest.mark.parametrize("shift", [100_000, -100_000])
+def test_a_split_whose_parts_overlap_is_found(shift):
+    """Whether the test's copy in training stands beside it in the user's past or far away."""
+    log = (
+        events().with_columns(order=pl.int_range(pl.len()), split=pl.lit("train")).drop("timestamp")
+    )
+    test = pl.col("order") == pl.col("order").max().over("user_id")
+    log = log.with_columns(split=pl.when(test).then(pl.lit("test")).otherwise("split"))
+    copies = log.filter(split="test").head(3)
+    copies = copies.with_columns(split=pl.lit("train"), order=pl.col("order") + shift)
+    data = Dataset.build(pl.concat([log, copies]).cast(log.schema))
+    cut = split(data)
+    found = [f for f in leaks(cut, data) if f.kind == "held out"]
+    assert [(f.severity, f.count) for f in found] == [("warning", 3)]
+    assert len(cut.test) == log.filter(split="test").height - 3
+    clean = Dataset.build(log)
+    assert not [f for f in leaks(split(clean), clean) if f.kind == "held out"]
+
+
+def test_a_video_chosen_again_after_a_cut_by_time_is_a_note():
+    log = events()
+    again = log.group_by("user_id", maintain_order=True).first()
+    again = again.with_columns(pl.col("timestamp") + 10_000).select(log.columns)
+    data = Dataset.build(pl.concat([log, again]))
+    found = leaks(split(data, SplitConfig(name="global_time")), data)
+    assert {f.severity for f in found if f.kind == "held out"} == {"note"}
+
+
 # ---- popularity
 
 
