@@ -190,7 +190,7 @@ def train(
     kind = models.find(model)
     chosen = config.section(kind.Config, raw, "model")
     split = found.read()
-    for line in verb.coverage(split.train):
+    for line in verb.coverage(split.train, kind.needs(chosen)):
         typer.echo(line)
     _made(verb.train_run(split, model, chosen, asked.section("train", raw), work, found))
 

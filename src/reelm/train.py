@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +66,16 @@ def train_run(
     return carry_out(plan, split, work, learn, sources)
 
 
-def coverage(data: Dataset) -> list[str]:
-    """A line for each feature that not all videos have a vector of: how many have one."""
+def coverage(data: Dataset, needs: Collection[str]) -> list[str]:
+    """A line for each feature that not all videos have a vector of: how many have one; and for
+    each table that was loaded and is not among what the model `needs`."""
     videos = len(data.items) - 1
     held = {name: int(has.sum()) for name, has in data.has_feature.items()}
-    return [f"{name}: vectors of {n} of {videos} videos" for name, n in held.items() if n < videos]
+    lines = [f"{name}: vectors of {n} of {videos} videos" for name, n in held.items() if n < videos]
+    loaded = [f"features.{name}" for name in data.features]
+    loaded += [f"profiles.{name}" for name in data.profiles]
+    unread = [name for name in loaded if name not in needs]
+    return lines + [f"{name}: this model, set as it is, does not read it" for name in unread]
 
 
 @dataclass(frozen=True)

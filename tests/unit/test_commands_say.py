@@ -166,14 +166,15 @@ def vectors(folder: Path, ids: list[str]) -> Path:
 
 
 def test_train_says_how_many_videos_a_feature_covers(work, tmp_path):
-    words = ("train", "--model", "popularity", "--set", "split.name=leave_last_two")
+    words = ("train", "--model", "content", "--set", "split.name=leave_last_two")
     some, all_, none = (
         vectors(tmp_path / name, ids)
         for name, ids in (("some", VIDEOS[7:]), ("all", VIDEOS), ("none", ["x1", "x2", "x3"]))
     )
     told = ran(work, *words, "--features", f"text={some}", "--features", f"look={all_}").stdout
     assert told.splitlines()[0] == "text: vectors of 3 of 10 videos"
-    assert len(told.splitlines()) == 2 and files.finished(Path(told.splitlines()[1]))
+    assert told.splitlines()[1] == "features.look: this model, set as it is, does not read it"
+    assert len(told.splitlines()) == 3 and files.finished(Path(told.splitlines()[2]))
     error = ran(work, *words, "--features", f"text={none}", code=1).exception
     assert isinstance(error, BadData) and "features.text: none of its 3 vectors" in str(error)
 
