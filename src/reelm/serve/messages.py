@@ -141,7 +141,7 @@ class VideoFacts(BaseModel):
     status: Literal["ready", "queued", "failed"] = "ready"
     """queued: it will be watched soon; failed: it came here and could not be watched."""
     problem: str | None = None
-    """Why it failed, or what of it could not be made."""
+    """Why it failed or is not shown, or what of it could not be made."""
 
 
 class NoteIn(Strict):

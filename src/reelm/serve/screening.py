@@ -74,6 +74,7 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
         if upload is not None and upload.video_id == video and video not in engine.videos.row:
             return _waiting(upload)
         row, videos = engine.known(video), engine.videos
+        hidden = videos.hidden(video)
         return VideoFacts(
             item_id=video,
             title=videos.fact(video, "title"),
@@ -83,7 +84,7 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
             corrections=videos.notes.versions(video),
             watched=int(videos.counts[row]),
             video_url=address(videos, video),
-            problem=(upload.reason or None) if upload else None,
+            problem=f"not shown: {hidden}" if hidden else (upload and upload.reason) or None,
         )
 
     @app.get("/media/{video:path}", tags=["videos"], response_class=FileResponse)

@@ -111,6 +111,13 @@ class Videos:
             said += [f"{count:,} {reason}"] if count else []
         return told + (f" (left out: {', '.join(said)})" if said else "")
 
+    def hidden(self, video: str) -> str | None:
+        """Why a video is not shown; None for one that can be."""
+        row = self.row[video]
+        if self.usable[row]:
+            return None
+        return next((why for why, holds in self._reasons().items() if holds[row]), None)
+
     def _reasons(self) -> dict[str, Bool[np.ndarray, "rows"]]:
         """Why a video cannot be shown, the plainest reason first, and of which rows that holds."""
 

@@ -185,6 +185,12 @@ def test_a_video_with_notes_and_where_they_come_from(client):
     assert "path" not in facts["facts"]
 
 
+def test_a_video_that_is_not_shown_says_why(client):
+    told = client.get(f"/v1/videos/{video(1)}").json()
+    assert (told["problem"], told["video_url"]) == ("not shown: broken", None)
+    assert client.get(f"/v1/videos/{video(2)}").json()["problem"] is None
+
+
 def test_similar_videos(client):
     found = client.get(f"/v1/similar/{video(9)}?n=4").json()
     assert len(found) == 4

@@ -140,7 +140,7 @@ def test_another_file_is_refused(tmp_path):
 
 
 def test_a_place_that_cannot_be_opened_is_not_called_something_else(tmp_path):
-    with pytest.raises(BadData, match="cannot be opened.*writable") as told:
+    with pytest.raises(BadData, match=r"cannot be opened.*writable") as told:
         Store(tmp_path)  # a folder
     assert "not a store" not in str(told.value)
 
