@@ -30,7 +30,7 @@ from reelm.metrics import ACCURACY
 from reelm.sources import Sources
 from reelm.train import TrainConfig
 
-STAGE, VERSION = "compare", 2
+STAGE, VERSION = "compare", 3
 BASELINES = ("popularity", "item_knn")
 
 __all__ = ["CompareConfig", "Entry", "Finding", "compare", "completed", "leaks", "summary"]
