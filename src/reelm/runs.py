@@ -34,6 +34,7 @@ from reelm.models import find
 from reelm.models.base import Ranker, Retriever
 
 VERSION = 1
+TORN = (OSError, ValueError, pl.exceptions.PolarsError, safetensors.SafetensorError)
 TILE = 1 << 23  # scores held at once
 ANSWER = {
     "user_id": pl.String, "item_id": pl.String, "score": pl.Float64, "rank": pl.Int64,
@@ -123,8 +124,7 @@ class Run:
 
         `users` matters only to models that know users by more than their histories; there a user
         that training did not know counts as `model.stranger`: where that is 0, which is the first
-        user, ask for no score. A model
-        that rates single places rates every video for every user, which takes its time.
+        user, ask for no score. Rankers rate every video for every user, which takes its time.
         """
         with torch.inference_mode():
             shown = self._shown(histories, users)
@@ -276,12 +276,18 @@ def load(folder: Path | str) -> Run:
     """The run in `folder`, ready to answer; its training data is not needed.
 
     Raises:
-        BadData: the folder is not a finished run, or its parts do not agree.
+        BadData: the folder is not a finished run, a part is torn, or its parts do not agree.
         UnknownName: the model comes from a package that is not installed.
     """
-    folder = Path(folder)
+    try:
+        return _load(Path(folder))
+    except TORN as error:
+        raise BadData(f"{folder}: a part is missing or torn: {error}. Train it again.") from error
+
+
+def _load(folder: Path) -> Run:
     facts = files.manifest(folder)
-    values = _read_toml(folder / "config.toml")
+    values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     ids = pl.read_parquet(folder / "ids.parquet")
     histories = pl.read_parquet(folder / "histories.parquet")
     packed = histories["items"].explode(empty_as_null=False).cast(pl.Int32).to_numpy()
@@ -355,13 +361,6 @@ def _toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [f"{json.dumps(k)} = {json.dumps(v)}" for k, v in values.items() if v is not None]
         lines.append("")
     return "\n".join(lines)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadData(f"{path}: cannot be read: {error}") from error
 
 
 def _card(

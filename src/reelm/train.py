@@ -326,8 +326,8 @@ def validated(model: Recommender, asked: Judged, config: TrainConfig) -> float:
     """The measure of a model on validation questions or places.
 
     Raises:
-        ConfigError: no question has a target in the measure's pool, no place has what the measure
-            needs, or no metric is called so.
+        ConfigError: no question has a target in the measure's pool, or no place has what the
+            measure needs.
     """
     pool, _, metric = goes_by(type(model), config).partition("/")
     if isinstance(asked, Exposures):
@@ -340,8 +340,8 @@ def validated(model: Recommender, asked: Judged, config: TrainConfig) -> float:
     if math.isnan(measured):
         raise ConfigError(
             f"train.measure = {config.measure!r}: no validation question has a target "
-            f"in the pool {pool!r}, or there is no such metric. Known: recall, ndcg, hit, mrr; "
-            "places/auc and the like need places that were liked and places that were not."
+            f"in the pool {pool!r}; places/auc and the like need places that were liked and places "
+            "that were not."
         )
     return measured
 

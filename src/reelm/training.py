@@ -61,11 +61,11 @@ class TrainConfig(Config):
     rate single places every validation place is asked."""
     measure: str = Field(
         default="mixed/ndcg@10",
-        pattern=r"^((mixed|warm|cold)/[a-z]+(@\d+)?|places/(auc|gauc|uauc|logloss))$",
+        pattern=r"^((mixed|warm|cold)/((recall|ndcg|hit)@\d+|mrr)|places/(auc|gauc|uauc|logloss))$",
     )
-    """What validation goes by: pool/metric@k; places/auc, gauc, uauc or logloss for models that
-    rate single places, which go by places/auc where a pool is named. The weights that were best
-    by it are kept."""
+    """What validation goes by: pool/metric@k, of recall, ndcg and hit, or pool/mrr; places/auc,
+    gauc, uauc or logloss for models that rate single places, which go by places/auc where a pool is
+    named. The weights that were best by it are kept."""
     checkpoint_s: NonNegativeInt = 20
     """Seconds between checkpoints, from which a killed training goes on; 0 after every epoch."""
     device: str = "cpu"

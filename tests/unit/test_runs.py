@@ -89,6 +89,19 @@ def test_weights_of_another_model_are_refused(folder):
         runs.load(folder)
 
 
+@pytest.mark.parametrize(
+    "part",
+    ["manifest.json", "config.toml", "ids.parquet", "histories.parquet", "model.safetensors"],
+)
+def test_a_torn_part_is_named_in_a_line(folder, part):
+    (folder / part).write_bytes((folder / part).read_bytes()[:4])
+    with pytest.raises(BadData, match=r"a part is missing or torn: .*Train it again"):
+        runs.load(folder)
+    (folder / part).unlink()
+    with pytest.raises(BadData, match=rf"(no {part}|{part}.*Train it again)"):
+        runs.load(folder)
+
+
 def test_a_run_says_what_was_left_out(two_tastes, tmp_path):
     data = replace(two_tastes, removed={"features.text": 2})
     split = leave_last_two(data)

@@ -164,12 +164,14 @@ def _unless_before(
 def _videos(store: Store, catalog: Catalog) -> pl.DataFrame:
     """The catalogue's videos as their table was, then those that came by the service."""
     known = set(catalog.videos["video_id"])
-    rows = [
-        {**one.row, "path": str(Path(one.row["path"]).resolve())}
-        for one in store.uploads()
-        if one.status == "ready" and one.video_id not in known
-    ]
+    ready = [one for one in store.uploads() if one.status == "ready"]
+    paths = {one.video_id: str(Path(one.row["path"]).resolve()) for one in ready}
+    rows = [{**one.row, "path": paths[one.video_id]} for one in ready if one.video_id not in known]
     table = catalog.videos.select(n for n in catalog.videos.columns if n in TABLED)
+    if paths and "path" in table.columns:  # those of other nights may have been moved since
+        now = {Path(path).name: path for path in paths.values()}  # files are named by their hashes
+        name = pl.col("path").str.replace(r".*[/\\]", "")
+        table = table.with_columns(path=name.replace_strict(now, default=pl.col("path")))
     if not rows:
         return table
     came = pl.DataFrame([{n: row.get(n) for n in TABLED} for row in rows], infer_schema_length=None)

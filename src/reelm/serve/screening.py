@@ -87,6 +87,7 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
             problem=f"not shown: {hidden}" if hidden else (upload and upload.reason) or None,
         )
 
+    @app.head("/media/{video:path}", include_in_schema=False)
     @app.get("/media/{video:path}", tags=["videos"], response_class=FileResponse)
     def media(video: VideoId) -> FileResponse:
         """The file of a catalogue video, whole or by Range. The id is looked up, never a path."""

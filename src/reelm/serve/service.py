@@ -1,6 +1,7 @@
 """The HTTP service: feed, events, health, metrics, the page, and what lies around them."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,6 +57,8 @@ PAGE = Path(__file__).parent / "page"
 HANDS = 8
 """Requests that are worked on at once. More would not be quicker, since one thread of Python runs
 at a time: they would wait for each other in the middle of their work instead of before it."""
+ROOM = 2**23
+"""Bytes that the disk of the store needs to have free."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 ITEM = ("title", "hashtags", "creator", "duration_s")
@@ -177,10 +180,11 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters, pace: Pace) -> N
 
     @app.get("/v1/users", tags=["feed"])
     def users(n: Size = 20) -> UserIds:
-        """Some users of the training log, spread over it."""
+        """Some users of the training log, spread over it, without those who were deleted."""
         known = served.engine.run.users
-        step = max(1, len(known) // n)
-        return UserIds(users=list(known[::step][:n]), total=len(known))
+        some = known[:: max(1, len(known) // n)][:n]
+        deleted = served.engine.store.deleted(some)
+        return UserIds(users=[one for one in some if one not in deleted], total=len(known))
 
 
 def _add_admin(app: FastAPI, served: Served) -> None:
@@ -218,21 +222,18 @@ def _now(served: Served, name: str) -> RunNow:
 def _add_operations(
     app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None
 ) -> None:
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["operations"])
     def live() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["operations"])
     def ready() -> Response:
-        """The store answers and there is something to show."""
-        problem, engine = None, served.engine
-        try:
-            engine.store.version()
-        except BadData as error:
-            problem = str(error)
-        if not engine.videos.usable.any():
-            problem = "no video of the catalogue can be shown"
+        """The store answers, its disk has room, and there is something to show."""
+        engine = served.engine
+        problem = _problem(engine)
         facts = {"run": engine.run.name, "videos": int(engine.videos.usable.sum())}
         status = {"status": "ok", **facts} if problem is None else {"error": problem, **facts}
         return JSONResponse(status, status_code=200 if problem is None else 503)
@@ -250,6 +251,18 @@ def _add_operations(
     @app.get("/operator", include_in_schema=False)
     def operator() -> FileResponse:
         return FileResponse(PAGE / "operator.html")
+
+
+def _problem(engine: Engine) -> str | None:
+    """Why this engine cannot serve at the moment."""
+    try:
+        engine.store.version()
+    except BadData as error:
+        return str(error)
+    folder = engine.store.folder
+    if folder is not None and shutil.disk_usage(folder).free < ROOM:
+        return "the disk that holds the store is full"
+    return None if engine.videos.usable.any() else "no video of the catalogue can be shown"
 
 
 def _answered(told: BaseModel) -> Response:

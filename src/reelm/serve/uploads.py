@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from reelm import files
-from reelm.errors import MediaError, ReelmError
+from reelm.errors import MediaError, ReelmError, refusal
 from reelm.media.examine import Examiner
 from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
@@ -270,6 +270,8 @@ class Uploads:
                 provenance=seen.provenance, vectors=seen.vectors,
             )  # fmt: skip
         except Exception as error:
+            if refusal(error):  # of the disk, and not of this video
+                raise
             log.exception("upload %s could not be watched", upload.video_id)
             why = str(error) if isinstance(error, ReelmError) else "internal error, see the log"
             done = replace(upload, status="failed", reason=why)

@@ -161,6 +161,19 @@ def test_videos_that_came_by_the_service_are_in_the_table(store, catalog, tmp_pa
     assert taken.events.filter(video_id="new").height == 1
 
 
+def test_videos_of_other_nights_are_found_where_they_are_now(store, catalog, tmp_path):
+    old = pl.lit("/elsewhere/uploads/files/") + pl.col("video_id") + ".mp4"
+    moved = replace(catalog, videos=catalog.videos.with_columns(path=old))
+    path = tmp_path / f"{video(5)}.mp4"
+    store.put_upload(Upload(video(5), "cc", "ready", row={"video_id": video(5), "path": str(path)}))
+    gather(store, moved, tmp_path / "out")
+    paths = dict(
+        pl.read_parquet(tmp_path / "out" / "videos.parquet")["video_id", "path"].iter_rows()
+    )
+    assert paths[video(5)] == str(path)
+    assert paths[video(6)] == f"/elsewhere/uploads/files/{video(6)}.mp4"
+
+
 def test_what_was_shown_is_told_with_its_chances(store, catalog, run, notes, tmp_path, monkeypatch):
     monkeypatch.setattr(queries, "EVERY_IMPRESSION", queries.EVERY_IMPRESSION[:-5] + "3")
     engine = Engine(run, catalog, notes, store)

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -208,6 +209,32 @@ def test_health(client, engine):
     assert client.get("/health/ready").status_code == 200
     engine.videos.usable[:] = False
     assert client.get("/health/ready").status_code == 503
+
+
+def test_a_full_disk_is_not_ready(run, tmp_path, monkeypatch):
+    engine = Engine(run, store=Store(tmp_path / "store.sqlite"))
+    with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
+        assert client.get("/health/ready").status_code == 200
+        free = shutil.disk_usage(tmp_path)._replace(free=4096)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+        answer = client.get("/health/ready")
+    engine.store.close()
+    assert (answer.status_code, answer.json()["error"]) == (
+        503, "the disk that holds the store is full",
+    )  # fmt: skip
+
+
+def test_health_and_files_answer_head(client):
+    for path in ("/health/live", "/health/ready", f"/media/{video(9)}"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+def test_a_deleted_user_is_not_offered(client):
+    name = client.get("/v1/users?n=5").json()["users"][2]
+    assert client.delete(f"/v1/users/{name}").status_code == 200
+    assert name not in client.get("/v1/users?n=5").json()["users"]
 
 
 def test_metrics_count_routes_places_and_events(client):

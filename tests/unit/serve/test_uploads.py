@@ -262,6 +262,18 @@ def test_what_cannot_be_watched_says_so_and_can_be_sent_again(client, clips, see
     until(client, name, "ready")
 
 
+def test_a_full_disk_fails_no_upload(client, clips, seer, monkeypatch, caplog):
+    monkeypatch.setattr(uploads, "AGAIN_S", 0.05)
+    seer.wrong = OSError(errno.ENOSPC, "No space left on device", "frames")
+    name = send(client, clips[0]).json()["item_id"]
+    end = time.monotonic() + 20
+    while "tried again" not in caplog.text and time.monotonic() < end:
+        time.sleep(0.02)
+    assert client.get(f"/v1/videos/{name}").json()["status"] != "failed"
+    seer.wrong = None
+    until(client, name, "ready")
+
+
 def test_a_store_that_fails_for_a_while_loses_no_upload(
     client, served, clips, seer, monkeypatch, caplog
 ):
