@@ -14,6 +14,7 @@ NEEDS = {
     ("GET", "/v1/similar/{video}"): "feed",
     ("GET", "/v1/videos/{video}"): "feed",
     ("GET", "/media/{video}"): "feed",
+    ("HEAD", "/media/{video}"): "feed",
     ("GET", "/api/recommend/{user}"): "feed",
     ("POST", "/v1/session"): "feed",
     ("POST", "/v1/events"): "write",
