@@ -34,7 +34,8 @@ from reelm.models import find
 from reelm.models.base import Ranker, Retriever
 
 VERSION = 1
-TORN = (OSError, ValueError, pl.exceptions.PolarsError, safetensors.SafetensorError)
+TORN = (OSError, UnicodeError, json.JSONDecodeError, tomllib.TOMLDecodeError,
+        pl.exceptions.PolarsError, safetensors.SafetensorError)  # fmt: skip
 TILE = 1 << 23  # scores held at once
 ANSWER = {
     "user_id": pl.String, "item_id": pl.String, "score": pl.Float64, "rank": pl.Int64,

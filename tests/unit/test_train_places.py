@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from reelm import train
+from reelm.config import parse
 from reelm.errors import ConfigError
 from reelm.evaluate import places
 from reelm.models.din import DINConfig
@@ -64,3 +65,9 @@ def test_measures_of_the_other_kind(passed_by):
     auc = FEW.model_copy(update={"measure": "places/auc"})
     with pytest.raises(ConfigError, match="not"):
         learned(replace(passed_by, valid_shown=liked), auc)
+
+
+@pytest.mark.parametrize("measure", ["mixed/ndgc@10", "mixed/recall", "all/ndcg@10", "places/ndcg"])
+def test_a_misspelt_measure_is_refused_before_training(measure):
+    with pytest.raises(ConfigError, match=r"train\.measure"):
+        parse(train.TrainConfig, {"measure": measure}, "train")
