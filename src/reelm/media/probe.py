@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -27,6 +28,11 @@ DECODER_ERRORS = (
     ValueError,  # UnicodeDecodeError among them
 )
 """What decoding a hostile file was seen to raise; PyAV's own errors are only the first."""
+LENIENT: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+"""Titles in other encodings must not end the reading: PyAV raised UnicodeDecodeError unless told;
+from 19 on it keeps what it cannot read, and takes no such argument."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise MediaError(path, "not found", "there is no such file")
     try:
-        # Titles in other encodings must not end the reading: PyAV would raise UnicodeDecodeError.
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **LENIENT) as container:
             yield container
     except MemoryError as error:
         raise MediaError(path, "out of memory", _said(error)) from error
