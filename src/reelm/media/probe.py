@@ -200,7 +200,8 @@ def _counted_s(path: Path) -> float | None:
     """Seconds between the first and the end of the last packet of the first video stream."""
     with opened(path) as container:
         stream = video_stream(container)
-        if stream is None or stream.time_base is None:
+        tick = None if stream is None else stream.time_base  # a closed file tells none
+        if stream is None or tick is None:
             return None
         spans = [
             (packet.pts, packet.pts + (packet.duration or 0))
@@ -210,7 +211,7 @@ def _counted_s(path: Path) -> float | None:
     if not spans:
         return None
     first, last = min(start for start, _ in spans), max(end for _, end in spans)
-    return float((last - first) * stream.time_base)
+    return float((last - first) * tick)
 
 
 def _said(error: BaseException) -> str:
