@@ -31,7 +31,7 @@ from reelm.backends.transformers import Transformers, TransformersConfig
 from reelm.data.split import Split
 from reelm.dossiers import Dossier
 from reelm.prompts.rationale import DESCRIPTION, IDEAL, Rationale
-from reelm.tallies import FORMS, SILENT, STEP_VALUES, Tallies, Value, line, read
+from reelm.tallies import FORMS, QUIET, STEP_VALUES, Tallies, Value, line, read
 from reelm.tallies import WATCHED as SEEN
 from reelm.tune import lora
 from reelm.tune.adapters import LoraConfig
@@ -120,7 +120,7 @@ def leanings(people: Population) -> dict[str, dict[Value, float]]:
         users, columns = stored["users"].tolist(), stored["columns"].tolist()
         taste = stored["taste"]
     values = [tuple(column.lower().split("=", 1)) for column in columns]
-    kept = [n for n, (_, value) in enumerate(values) if value not in SILENT]
+    kept = [n for n, (_, value) in enumerate(values) if value not in QUIET]
     return {user: {values[n]: row[n] for n in kept} for user, row in zip(users, taste, strict=True)}
 
 

@@ -10,7 +10,7 @@ Departures:
 - the authors' code (70da100) lays a KL divergence over raw losses; here it is one of chances;
 - the decoupled loss, which their code computes and does not use, can take the plain one's place;
 - lists are taught from the teacher's fused scores; a list for each feature table, re-weighted, as
-  the paper has, is not built;
+  the paper has, is not built, nor are single pairs taught beside the lists that hold them;
 - the student begins as any other, not as a copy of the teacher's vectors, and is chosen on
   validation.
 """
@@ -219,7 +219,7 @@ def distill_run(  # noqa: PLR0913 - a student's run is made of this many things
     """Teach the model called `name` and write `work/runs/<name>-<key>/`, an ordinary run.
 
     Args:
-        teacher: a saved run; its key is noted in the manifest.
+        teacher: its identity is noted in the manifest.
         sources: where the split came from, noted in the run for `evaluate` and `serve`.
 
     A second call with the same teacher, data and settings returns the folder at once; a killed
@@ -232,7 +232,7 @@ def distill_run(  # noqa: PLR0913 - a student's run is made of this many things
     """
     train_config = resolved(train_config)
     sections = {"model": model_config, "train": train_config, "distill": config}
-    inputs = {"split": split.fingerprint, "model": name, "teacher": teacher.key}
+    inputs = {"split": split.fingerprint, "model": name, "teacher": teacher.identity}
     plan = train.Plan("distill", VERSION, name, sections, inputs)
 
     def learn(folder: Path) -> tuple[Retriever, list[Row]]:

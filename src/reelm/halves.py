@@ -4,6 +4,7 @@ Source: Liu et al. 2024, "ONCE: Boosting Content-based Recommendation with Both 
 Closed-source Large Language Models", arXiv:2305.06566, section 3.1: partial freezing and caching.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,14 +113,17 @@ def adapted_top(model: str, top: int, rank: int, alpha: int) -> nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and from naming packages that nobody misses."""
+    """Keep transformers from drawing bars, from naming packages that nobody misses, and from
+    warning of what peft will have to change."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

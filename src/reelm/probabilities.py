@@ -108,7 +108,7 @@ def fitted(label: Labels, score: Numbers, shift: bool = True) -> tuple[float, fl
 
     By Newton's method; a ridge of 1e-6 per place keeps scores that part the labels finite.
     """
-    if label.min(initial=1) == label.max(initial=0):
+    if label.max(initial=0) <= label.min(initial=1):
         return 1.0, 0.0
     x = np.stack([score, np.ones(len(score))][: 1 + shift], axis=1).astype(np.float64)
     start = np.array([1.0, 0.0][: 1 + shift])

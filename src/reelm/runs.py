@@ -96,6 +96,15 @@ class Run:
         """The row of each video id."""
         return {video: row for row, video in enumerate(self.items) if row}
 
+    @cached_property
+    def identity(self) -> str:
+        """What tells it apart from every other: its key or, where it was not saved, a digest of its
+        settings and weights."""
+        if self.key:
+            return self.key
+        settings = f"{self.name} {getattr(self.model, 'config', '')!r}"
+        return files.digest(settings.encode() + safetensors.torch.save(_tensors(self.model)))
+
     def learned_from(self, data: Dataset) -> bool:
         """Whether these are the users, the videos and the interactions that it was trained on."""
         if (self.users, self.items) != (data.users, data.items):
@@ -148,17 +157,13 @@ class Run:
         packed = np.array([item for history in histories for item in history], np.int32)
         stranger = self.model.stranger
         rows = [self.user_rows.get(user, stranger) for user in users or [""] * len(histories)]
-        device = self.model.counts.device
-        return torch.tensor(rows, device=device), padded(packed, offsets[:-1], offsets[1:]).to(
-            device
-        )
+        device, shown = self.model.counts.device, padded(packed, offsets[:-1], offsets[1:])
+        return torch.tensor(rows, device=device), shown.to(device)
 
     def recommend(
         self, users: Sequence[str], k: int = 10, filter_viewed: bool = True
     ) -> pl.DataFrame:
         """The best `k` videos for each user: user_id, item_id, score, rank, source.
-
-        A text alone is one user: text is a sequence too, and letters would be strangers.
 
         A user without a history, or one about whom the model has nothing to say, gets popular
         videos in an order drawn for this user, with source "fallback" instead of "model".
@@ -176,8 +181,7 @@ class Run:
             allowed[:, 0] = False
             for row, history in enumerate(histories if filter_viewed else []):
                 allowed[row, history] = False
-            known = torch.tensor([bool(history) for history in histories])
-            known &= _says_something(scores, allowed)
+            known = torch.tensor([*map(bool, histories)]) & _says_something(scores, allowed)
             for row in (~known).nonzero()[:, 0].tolist():
                 scores[row] = self.fallback(some[row])
             parts.append(self._table(some, scores, allowed, known, k))
@@ -254,19 +258,16 @@ def save(
         epochs: what each epoch of training measured.
         facts: for the manifest, as `files.finish` wants them.
     """
-    tensors = {n: t.detach().cpu().contiguous() for n, t in run.model.state_dict().items()}
     with files.atomic(folder / "model.safetensors") as tmp:
-        safetensors.torch.save_file(tensors, tmp)
+        safetensors.torch.save_file(_tensors(run.model), tmp)
     values: dict[str, Mapping[str, Any]] = {"run": {"model": run.name, "version": VERSION}}
     values |= {name: section.model_dump(mode="json") for name, section in sections.items()}
-    for sizes in ("features", "profiles"):
-        values[sizes] = facts.pop(sizes, {})
+    values |= {sizes: facts.pop(sizes, {}) for sizes in ("features", "profiles")}
     files.write_text(folder / "config.toml", _toml(values))
     ids = pl.DataFrame({"video_id": pl.Series(run.items, dtype=pl.String), "count": run.counts})
-    with files.atomic(folder / "ids.parquet") as tmp:
-        ids.write_parquet(tmp)
-    with files.atomic(folder / "histories.parquet") as tmp:
-        _histories(run).write_parquet(tmp)
+    for name, table in (("ids", ids), ("histories", _histories(run))):
+        with files.atomic(folder / f"{name}.parquet") as tmp:
+            table.write_parquet(tmp)
     lines = "".join(json.dumps(dict(row)) + "\n" for row in epochs)
     files.write_text(folder / "metrics.jsonl", lines)
     files.write_text(folder / "card.md", _card(run, values, epochs, facts))
@@ -333,8 +334,13 @@ def _hollow(users: tuple[str, ...], items: tuple[str, ...], values: Mapping[str,
     )
 
 
+def _tensors(model: Retriever | Ranker) -> dict[str, Tensor]:
+    """Weights and buffers as they are kept."""
+    return {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items()}
+
+
 def _ids(asked: Sequence[str]) -> list[str]:
-    """One id or several as a list."""
+    """One id or several as a list: a text is a sequence too, and letters would be strangers."""
     return [asked] if isinstance(asked, str) else list(asked)
 
 
@@ -369,9 +375,8 @@ def _card(
 ) -> str:
     """The run in words."""
     last = max(rows, key=lambda row: row.get("kept", 0), default={})
-    measured = (
-        ", ".join(f"{k} {v:.4f}" for k, v in last.items() if _measure(k)) or "nothing measured"
-    )
+    figures = {k: v for k, v in last.items() if "/" in k and not k.startswith("loss/")}
+    measured = ", ".join(f"{k} {v:.4f}" for k, v in figures.items()) or "nothing measured"
     settings = "\n".join(f"- {k}: {v}" for k, v in values.get("model", {}).items()) or "- none"
     left = ", ".join(f"{count} {name}" for name, count in facts.get("removed", {}).items())
     return f"""# {run.name}
@@ -393,8 +398,3 @@ The folder holds the ids of users and what they watched; share it only where tha
 Load it with `reelm.load(folder)`. It answers for videos and users that were there when it was
 trained; for others it falls back to popular videos and says so.
 """
-
-
-def _measure(name: str) -> bool:
-    """Whether a row's number is of validation: pool/metric, not loss/term."""
-    return "/" in name and not name.startswith("loss/")

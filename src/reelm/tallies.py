@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
-from reelm.prompts.base import Prompt, plain
+from reelm.prompts.base import SILENT, Prompt, plain
 from reelm.prompts.blocks.factors import FACTORS
 from reelm.prompts.blocks.marks import unmarked
 from reelm.prompts.generated_videos import DESCRIPTION as GENERATED
@@ -30,7 +30,7 @@ from reelm.prompts.rationale import LONGEST as STEP
 from reelm.prompts.user_profile import LONGEST as PHRASE
 from reelm.prompts.user_profile import MOST, UserProfile
 
-SILENT = ("", "none", "unknown", "null", "n/a", "other")
+QUIET = (*SILENT, "other")
 LONGEST = 40  # characters; longer values are free text that no two videos share
 WORD = re.compile(r"\w+")
 FREE = ("title", "caption", "summary")
@@ -82,7 +82,7 @@ def values(answer: Mapping[str, Any], longest: int | None = LONGEST) -> list[Val
     """Values of an answer that say something in at most `longest` characters, lowercase; of any
     length if None."""
     short = ((field, plain(value).lower()) for field, value in answer.items())
-    return [(f, v) for f, v in short if v not in SILENT and (not longest or len(v) <= longest)]
+    return [(f, v) for f, v in short if v not in QUIET and (not longest or len(v) <= longest)]
 
 
 def line(answer: Mapping[str, Any], longest: int | None = LONGEST) -> str:

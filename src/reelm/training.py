@@ -67,7 +67,7 @@ class TrainConfig(Config):
     gauc, uauc or logloss for models that rate single places, which go by places/auc where a pool is
     named. The weights that were best by it are kept."""
     checkpoint_s: NonNegativeInt = 20
-    """Seconds between checkpoints, from which a killed training goes on; 0 after every epoch."""
+    """Seconds between checkpoints, from which a killed training goes on; 0 after every step."""
     device: str = "cpu"
     """Where torch computes, such as cpu or cuda."""
 

@@ -79,7 +79,8 @@ def test_calibration_never_turns_an_order_round():
     slope, shift = probabilities.fitted(label, np.array([0.0, 1.0, 2.0, 3.0] * 10))
     assert slope > 0
     assert probabilities.sigmoid(np.array([shift])) == pytest.approx(0.5)
-    assert probabilities.fitted(np.ones(3, np.float32), SCORE[:3]) == (1.0, 0.0)
+    for none in (np.ones(3, np.float32), np.zeros(3, np.float32), np.ones(0, np.float32)):
+        assert probabilities.fitted(none, SCORE[: len(none)]) == (1.0, 0.0)
 
 
 def test_scores_that_part_the_labels_stay_finite():

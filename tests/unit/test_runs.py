@@ -71,6 +71,21 @@ def test_videos_alike_are_of_one_taste_and_not_the_video_itself(folder):
     assert set(table.filter(pl.col("video_id") == "unheard")["source"]) == {"fallback"}
 
 
+@pytest.mark.parametrize("name", ["mf", "sasrec"])
+def test_a_video_of_which_nothing_is_known_is_like_none_and_none_like_it(two_tastes, name):
+    """Its vector is the one that it began with."""
+    rows = [(u, two_tastes.items[i]) for u in two_tastes.users for i in range(1, 6)]
+    events = pl.DataFrame(rows, ["user_id", "video_id"], orient="row")
+    run = train.fit(
+        Dataset.build(events, videos=["new", *two_tastes.items[1:7]]), name, None, QUICK
+    )
+    table = run.similar([two_tastes.items[1], "new"], k=9)
+    alike = table.filter(pl.col("video_id") != "new")
+    assert set(alike["item_id"]) == set(two_tastes.items[2:6])
+    assert set(alike["source"]) == {"model"}
+    assert set(table.filter(video_id="new")["source"]) == {"fallback"}
+
+
 def test_the_folder_is_readable_by_other_means(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
         "card.md", "config.toml", "histories.parquet", "ids.parquet", "manifest.json",

@@ -178,7 +178,7 @@ class _Choosing(_Reading):
         said = iter(self._through(asked, partial(_choose, self._backend)))
         taken_s = (time.perf_counter() - begun) / max(1, len(asked) // 2)
         return [
-            (todo, [_decided(todo.video, next(said), next(said), taken_s)] if todo.asked else [])
+            (todo, [_decided(next(said), next(said), taken_s)] if todo.asked else [])
             for todo, _ in pairs
         ]
 
@@ -188,7 +188,7 @@ def _choose(backend: Backend, asked: Sequence) -> list:
 
 
 def _decided(
-    told: Told, first: list[float] | Failure, second: list[float] | Failure, taken_s: float
+    first: list[float] | Failure, second: list[float] | Failure, taken_s: float
 ) -> Outcome:
     """The letters of the edge, by the order that was shown first, as an answer."""
     edge = dossiers.decided(first, second)

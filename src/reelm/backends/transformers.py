@@ -6,9 +6,7 @@ Source: Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485, for the 
 
 import inspect
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -23,6 +21,7 @@ from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.grammar import Grammars
 from reelm.backends.blocks.prepare import Inputs
 from reelm.errors import BackendError, MissingPackage
+from reelm.halves import quiet
 from reelm.media.views import View
 
 T = TypeVar("T")
@@ -172,7 +171,7 @@ class Transformers(Backend):
         decode.generate(
             state,
             rows,
-            self._ends(),
+            ends(self.model, self.inputs.tokenizer),
             pad=self.inputs.pad,
             skip_forced=self.config.skip_forced,
         )
@@ -238,10 +237,17 @@ class Transformers(Backend):
         if longest and length > longest:
             raise ValueError(f"prompt and answer take {length} tokens; the model reads {longest}")
 
-    def _ends(self) -> frozenset[int]:
-        known = self.model.generation_config.eos_token_id
-        known = known if isinstance(known, list) else [known]
-        return frozenset(n for n in (*known, self.inputs.tokenizer.eos_token_id) if n is not None)
+
+def ends(model: Any, reader: Any) -> frozenset[int]:
+    """Tokens with which the model ends an answer.
+
+    Args:
+        reader: the processor or the tokenizer.
+    """
+    known = model.generation_config.eos_token_id if model.generation_config else None
+    known = known if isinstance(known, list) else [known]
+    own = getattr(reader, "tokenizer", reader).eos_token_id
+    return frozenset(token for token in (*known, own) if token is not None)
 
 
 def load_reader(model: str, revision: str | None = None) -> Any:
@@ -296,25 +302,6 @@ def _placed(model: str) -> bool:
     """Whether a model is named by a place on disk and cannot be a hub id."""
     path = Path(model)
     return path.is_absolute() or model.startswith((".", "~")) or len(path.parts) > 2
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars, from naming packages that nobody misses, and from
-    warning of what peft will have to change."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _why(model: str, error: Exception) -> str:

@@ -21,7 +21,7 @@ from reelm.compare.latex import latex
 from reelm.compare.leaks import leaks
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.data.tables import read_catalog, read_notes
+from reelm.data.tables import applied, read_catalog, read_notes, read_said
 from reelm.errors import ConfigError, UnknownName, nearest
 from reelm.evaluate import EvaluateConfig
 from reelm.evaluate.lists import MEASURES
@@ -114,7 +114,11 @@ def compare(
     reference = _reference(settings, arms)
     _fed(chosen, arms)
     data = [Data(label, s, s.read()) for label, s in chosen.datasets.items()]
-    inputs = {one.label: f"{one.split.fingerprint}-{one.split.test.digest()}" for one in data}
+    inputs: dict[str, Any] = {
+        one.label: f"{one.split.fingerprint}-{one.split.test.digest()}" for one in data
+    }
+    if chosen.leaks:
+        inputs["searched"] = {one.label: _texts(one.sources) for one in data}
     folder = work / "reports" / f"compare-{files.key(STAGE, VERSION, settings.plain, inputs)}"
     if files.finished(folder) and not failures(folder):
         return folder
@@ -285,6 +289,14 @@ def _fed(chosen: CompareConfig, arms: Sequence[Arm]) -> None:
                     f"given {have}. Name the folder with --features, or in "
                     f"compare.datasets.{label}."
                 )
+
+
+def _texts(sources: Sources) -> list[str | None]:
+    """What tells the catalogue and the notes that are searched apart, corrections included."""
+    told: list[str | None] = [files.manifest(sources.catalog).get("key")]
+    for folder in sources.notes:
+        told += [files.manifest(folder).get("key"), applied(folder, read_said(folder)).digest]
+    return told
 
 
 def _searched(data: Data) -> list[Finding]:

@@ -57,7 +57,8 @@ def user_texts(evidence: Evidence) -> list[Finding]:
         for part, questions in evidence.asked:
             question, item = targets(questions)
             asked = _asked(evidence, questions.users[question], item)
-            hits = table.join(asked, on="user_id").filter(_holds("id") | _holds("title"))
+            hits = table.join(asked, on="user_id", maintain_order="left")
+            hits = hits.filter(_holds("id") | _holds("title"))
             if hits.height:
                 first = hits.row(0, named=True)
                 found.append(
@@ -87,8 +88,8 @@ def _texts(evidence: Evidence) -> dict[str, pl.DataFrame]:
     ids = pl.DataFrame({"video_id": pl.Series(evidence.split.train.items), "item": rows})
     for number, table in enumerate(evidence.notes):
         if {"video_id", "answer"} <= set(table.columns):
-            said = table.join(ids, on="video_id").select("item", text="answer").drop_nulls()
-            found[f"notes {number + 1}"] = said
+            said = table.join(ids, on="video_id", maintain_order="left")
+            found[f"notes {number + 1}"] = said.select("item", text="answer").drop_nulls()
     return found
 
 

@@ -32,9 +32,9 @@ def filled(
 ) -> Int64[np.ndarray, "users"]:
     """How many places each history takes up, with its copies.
 
-    random, delimited, isolated, foreign: at most as many copies more as fit, each number equally
-    likely, at least one where one fits (Dang et al. 2024: uniform on 1..max); fill: all places
-    are taken.
+    random, delimited, isolated, foreign: 1 to max_length // size copies more, each number equally
+    likely (Dang et al. 2024: uniform on 1..max), the oldest cut where it does not fit; fill: all
+    places are taken.
     """
     own = np.minimum(size, max_length)
     if repeat == "no":

@@ -112,8 +112,6 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
     """
     repeat, weigh = fill
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
-    if not len(users):
-        return
     start, size = _pieces(data.offsets[users], data.offsets[users + 1] - 1, max_length, window, rng)
     taught = _taught(data, after)
     if after is not None:  # without what has nothing to teach
@@ -125,22 +123,28 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
     drawn = torch.randperm(len(start), generator=rng).numpy()
     start, size = start[drawn], size[drawn]
     taken = augment.filled(size, max_length, repeat, rng)
-    pool = np.arange(len(start)) // (BUCKET * batch_size)
-    order = np.lexsort((taken, pool))
-    parts = range(0, len(order), batch_size)
-    mean = taken.sum() / len(parts)
-    for part in torch.randperm(len(parts), generator=rng).tolist():
-        rows = order[parts[part] : parts[part] + batch_size]
+    order = np.lexsort((taken, np.arange(len(taken)) // (BUCKET * batch_size)))
+    parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+    def placed(rows: np.ndarray) -> tuple[augment.Places, np.ndarray, np.ndarray]:
+        """Places of these rows, what follows each, and which are learned from."""
         where = augment.places(start[rows], size[rows], taken[rows], repeat)
         following = np.where(where.real, where.source + 1, 0)
-        learned = where.real & taught[following]
+        return where, following, where.real & taught[following]
+
+    shares = np.ones(len(parts))
+    if weigh == "place":
+        counts = np.array([placed(rows)[2].sum() for rows in parts])
+        shares = counts / counts.mean()
+    for part in torch.randperm(len(parts), generator=rng).tolist():
+        rows, (where, following, learned) = parts[part], placed(parts[part])
         yield SequenceBatch(
             _taken(data.item, where.source, where.real),
             _taken(data.item, following, learned),
             _weights(data, where, learned, weigh),
             torch.from_numpy(where.part) if repeat == "isolated" else None,
             torch.from_numpy(data.time[following]),
-            share=float(taken[rows].sum() / mean) if weigh == "place" else 1.0,
+            share=float(shares[part]),
             user=torch.from_numpy(np.searchsorted(data.offsets, start[rows], "right") - 1),
         )
 
@@ -190,9 +194,10 @@ def _weights(
 
 
 def exposed(
-    shown: Exposures, batch_size: int, max_length: int, rng: torch.Generator | None = None
+    shown: Exposures, batch_size: int, max_length: int | None, rng: torch.Generator | None = None
 ) -> Iterator[ExposureBatch]:
-    """All places once, shuffled by `rng` or as they lie; of histories the newest `max_length`."""
+    """All places once, shuffled by `rng` or as they lie; of histories the newest `max_length`, or
+    all of them."""
     count = len(shown)
     order = np.arange(count) if rng is None else torch.randperm(count, generator=rng).numpy()
     for at in range(0, count, batch_size):

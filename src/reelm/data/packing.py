@@ -267,7 +267,7 @@ def _interactions(
     if config.exposures:
         liked = counts.fill_null(False)
         value = pl.when(liked).then(value.fill_null(1.0)).otherwise(pl.lit(REFUSED))
-        counts = given.is_not_null()  # what nobody measured was not refused
+        counts = liked | given.is_not_null()  # what nobody measured was not refused
     frame = frame.select(*(n for n in COLUMNS if n in has), __value=value.cast(pl.Float32))
     frame = frame.filter(counts.fill_null(False))
     if frame["user_id"].null_count() or frame["video_id"].null_count():

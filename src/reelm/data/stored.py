@@ -17,7 +17,7 @@ from reelm.data.packing import COLUMNS, DatasetConfig, Packed, pack
 from reelm.data.tables import Catalog
 from reelm.errors import BadData
 
-STAGE, VERSION = "pack", 3
+STAGE, VERSION = "pack", 4
 ARRAYS = ("offsets", "item", "time", "value", "split", "uploaded")  # the last two not always
 
 

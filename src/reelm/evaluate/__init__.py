@@ -74,13 +74,13 @@ def test(run: Run, split: Split, work: Path, config: EvaluateConfig | None = Non
     """
     config = config or EvaluateConfig()
     run.may_be_asked(split.train)
-    inputs = {"run": run.key, "split": split.fingerprint, "questions": _asked(run, split)}
+    inputs = {"run": run.identity, "split": split.fingerprint, "questions": _asked(run, split)}
     key = files.key("evaluate", VERSION, config.model_dump(), inputs)
     folder = work / "reports" / f"{run.name}-{split.name}-test-{key}"
     if files.finished(folder):
         return folder
     begun = time.monotonic()
-    about = {"model": run.name, "run": run.key, "split": split.name, "asked": "test"}
+    about = {"model": run.name, "run": run.identity, "split": split.name, "asked": "test"}
     rows = _rate(run, split, folder, about)
     if rows is None:
         rows = _rank(run, split, folder, about, config)

@@ -20,7 +20,6 @@ from reelm.evaluate.ranking import asking
 from reelm.models.base import Ranker
 
 MOST = 2048  # places asked at once
-LONGEST = 200  # of a history; models that read less cut it themselves
 POOL = "places"
 
 
@@ -72,7 +71,7 @@ def places(model: Ranker, shown: Exposures) -> Places:
     """
     device, parts = model.counts.device, [torch.zeros(0)]
     with asking(model):
-        for batch in exposed(shown, MOST, LONGEST):
+        for batch in exposed(shown, MOST, None):
             there = batch.to(device)
             scores = model.score(there.user, there.history, there.item[:, None])[:, 0]
             parts.append(scores.float().cpu())

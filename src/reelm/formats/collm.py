@@ -34,7 +34,8 @@ class CoLLM(Format):
         genres = reading.table(movies)[0].select(
             "item", hashtags=pl.col("genres").str.replace_all("|", " ", literal=True)
         )
-        videos = cleaning.videos(known.drop("iid").join(genres, on="item", how="left"), titles)
+        listed = known.drop("iid").join(genres, on="item", how="left", maintain_order="left")
+        videos = cleaning.videos(listed, titles)
         events = pl.concat([part.good for part in found])
         return Tables(
             videos=videos.good,
@@ -48,7 +49,8 @@ class CoLLM(Format):
 def _part(path: Path, number: int, titles: pl.DataFrame) -> cleaning.Cleaned:
     """One file's events; CoLLM's item numbers become MovieLens's, by the table of titles."""
     kind = pl.when(pl.col("label") == 1).then(pl.lit("like")).otherwise(pl.lit("dislike"))
-    rows = reading.table(path)[0].join(titles.select("iid", video_id="item"), on="iid", how="left")
+    named = titles.select("iid", video_id="item")
+    rows = reading.table(path)[0].join(named, on="iid", how="left", maintain_order="left")
     told = {"user_id": "uid", "timestamp": "timestamp"}
     return cleaning.events(
         rows.select(

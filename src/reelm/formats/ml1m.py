@@ -28,7 +28,8 @@ class MovieLens1M(Format):
         log, movies, people = self.inputs(source, options)
         rows = reading.table(log)[0].sort("user", "pos")
         events = cleaning.events(rows, log, untimed=True)
-        watched = reading.table(movies)[0].join(rows.select("item").unique(), on="item", how="semi")
+        known = reading.table(movies)[0]
+        watched = known.filter(pl.col("item").is_in(rows["item"].unique().implode()))
         genres = pl.col("genres").str.replace_all("|", " ", literal=True)
         videos = cleaning.videos(watched.with_columns(genres), movies)
         users = cleaning.users(reading.table(people)[0], people)

@@ -89,12 +89,19 @@ class Retriever(Recommender):
         raise TypeError(f"{type(self).__name__} has no factors: score everything instead")
 
     def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
-        """How alike each item is to all: cosine of vectors, else scores of a history of one."""
-        vectors = self.item_vectors()
+        """How alike each item is to all: cosine of vectors, else scores of a history of one.
+
+        An item of which nothing is known (see `factors`) is like none and none like it: -inf.
+        """
+        vectors, factors = self.item_vectors(), self.factors()
         if vectors is None:
             return self.score(torch.zeros_like(item), item[:, None])
         unit = nn.functional.normalize(vectors, dim=1)
-        return unit[item] @ unit.T
+        alike = unit[item] @ unit.T
+        if factors is None:
+            return alike
+        unknown = factors[1] == -torch.inf
+        return alike.masked_fill(unknown | unknown[item, None], -torch.inf)
 
 
 class Complete(Retriever):

@@ -99,15 +99,14 @@ class KAR(Pointwise):
         super().__init__(config, data)
         self.said += (config.user_knowledge,) if config.user_knowledge else ()
         tables = knowledge(config, data)
-        mixed = config.adaptor
-        shared = config.shared if mixed in ("hybrid", "shared") else 0
-        own = {"shared": 0, "mlp": 1}.get(mixed, config.dedicated)
+        shared = config.shared if config.adaptor in ("hybrid", "shared") else 0
+        dedicated = {"shared": 0, "mlp": 1}.get(config.adaptor, config.dedicated)
         raw = next(iter(tables.values())).shape[1]
         self.shared = nn.ModuleList(
             expert(raw, config.expert_hidden, config.expert_dim) for _ in range(shared)
         )
         self.towers = nn.ModuleDict(
-            {side: Tower(table, shared, own, config) for side, table in tables.items()}
+            {side: Tower(table, shared, dedicated, config) for side, table in tables.items()}
         )
         more = config.expert_dim * len(tables)
         kind = BACKBONES[config.backbone]

@@ -155,7 +155,8 @@ class Mamba4Rec(Sequential):
             x, one = layer.step(x, kept)
             after.append(_where(item != 0, one, kept))
         hidden = torch.where((item != 0)[:, None], x, state.hidden)
-        return UserState(tuple(after), hidden), self._tilted(dot(hidden, compared))
+        scores = self._known_first(self._tilted(dot(hidden, compared)))
+        return UserState(tuple(after), hidden), scores
 
     def _layers(self) -> list[MambaLayer]:
         return [layer for layer in self.layers if isinstance(layer, MambaLayer)]

@@ -10,12 +10,14 @@ Departures: (the first five are from the authors' code, which does not do what t
 - the critic reads a row of the graph as the mean of its items' learned vectors, over the items
   drawn for the batch: its size does not depend on the number of items, where the code's first
   layer has items² / 4 weights;
-- the critic has no batch norm, which breaks the penalty on the gradient of single rows; soft rows
-  and fused scores count alike in a true row, where the code has 1 and 100, and kinds' scores of
-  items a user chose stay in the false ones;
+- the critic has no batch norm, which breaks the penalty on the gradient of single rows, no dropout,
+  and no sigmoid at its end; soft rows and fused scores count alike in a true row, where the code
+  has 1 and 100, and kinds' scores of items a user chose stay in the false ones;
 - edges are scaled symmetrically, not by the user's root alone;
 - the critic takes one step with each of the model's, by the same optimiser: its loss reaches its
   own weights only, and the model's term reaches all others;
+- a kind's view of a user is set against others' fused views alone, not against their views of its
+  own kind too;
 - items that training never saw have no learned vector, only what features give.
 """
 
@@ -24,7 +26,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -77,6 +86,12 @@ class MMSSLConfig(PairwiseConfig):
     """Users of a batch, at most, that are contrasted with each other."""
     gumbel_temperature: PositiveFloat = 0.5
     """How soft true rows are made, so that they could not be told by being 0 and 1."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MMSSLConfig":
+        if len(self.features) > 1 and self.dim % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide dim = {self.dim}")
+        return self
 
 
 class Critic(nn.Module):

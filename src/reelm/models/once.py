@@ -12,7 +12,8 @@ Departures:
   a few columns a hundred times as large as the others;
 - profiles and generated items come from a part of a history, and only what came after it is learned
   from; the paper makes them from all of it;
-- topics and regions of a profile are whatever `profiles` tables hold, not learned embeddings;
+- topics and regions of a profile are whatever `profiles` tables hold, not learned embeddings; they
+  are joined by PReLU in place of ReLU;
 - what was generated for a user is read as one event; it may be snapped to the nearest real one;
 - tables of further features (pictures, sound) are read beside the states, as one state each.
 """

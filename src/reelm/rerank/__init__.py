@@ -71,7 +71,7 @@ def rerank(
     """
     run.may_be_asked(split.train)
     inputs = {
-        "run": run.key, "split": split.fingerprint, "reader": reader.identity(),
+        "run": run.identity, "split": split.fingerprint, "reader": reader.identity(),
         "told": files.digest(json.dumps(sorted(told.items())).encode()),
     }  # fmt: skip
     key = files.key("rerank", VERSION, config.model_dump(), inputs)
@@ -83,7 +83,8 @@ def rerank(
     texts = dealt(told, config.seed) if config.dealt else told
     ask = Kept(reader, folder / SAID)
     rows, report = _tested(run, split, texts, ask, config)
-    rows.write_parquet(folder / "per_user.parquet")
+    with files.atomic(folder / "per_user.parquet") as tmp:
+        rows.write_parquet(tmp)
     files.write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
     return files.finish(
         folder, stage="rerank", version=VERSION, key=key, settings=config.model_dump(),

@@ -124,9 +124,11 @@ def drawn(
         )
     rows, shown, place = [], [], []
     for row in rng.permutation(len(questions)).tolist():
+        if len(rows) == config.questions:
+            break
         targets = [item for item in questions.targets(row) if known[item]]
         history = questions.history(row)
-        if not targets or not known[history].any() or len(rows) == config.questions:
+        if not targets or not known[history].any():
             continue
         free = known.copy()
         free[history], free[questions.targets(row)] = False, False

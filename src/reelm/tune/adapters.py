@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from reelm import files
 from reelm.backends.blocks.checkpoint import ABOUT
-from reelm.backends.transformers import load_model, load_reader, quiet
+from reelm.backends.transformers import ends, load_model, load_reader
 from reelm.config import Config
 from reelm.errors import BadData, ConfigError, MissingPackage, NonFinite
+from reelm.halves import quiet
 from reelm.tune import conversations
 from reelm.tune.batches import IGNORED
 from reelm.tune.conversations import Conversation, Sample, Tokens
@@ -352,14 +353,6 @@ def linear_layers(model: nn.Module) -> list[str]:
         and module is not head
         and not any(part in name.lower() for part in ASIDE)
     ]
-
-
-def ends(model: Any, reader: Any) -> frozenset[int]:
-    """Tokens with which the model ends an answer."""
-    known = model.generation_config.eos_token_id if model.generation_config else None
-    known = known if isinstance(known, list) else [known]
-    own = getattr(reader, "tokenizer", reader).eos_token_id
-    return frozenset(token for token in (*known, own) if token is not None)
 
 
 def _steps(

@@ -143,6 +143,23 @@ def _never(*_, **__):
     raise AssertionError("trained again")
 
 
+def test_other_texts_are_searched_for_leaks_anew(chosen, tmp_path):
+    chosen = chosen.model_copy(update={"models": {"popularity": Entry(model="popularity")}})
+    before = compare(chosen, tmp_path, QUICK, ASKED)
+    notes = tmp_path / "notes" / "caption-1"
+    notes.mkdir(parents=True)
+    said = {"video_id": ["v1", "v2"], "answer": ['{"caption": "label: 1"}', None]}
+    pl.DataFrame(said).write_parquet(notes / "part-00000.parquet")
+    files.finish(notes, stage="annotate", key="1")
+    (label, told_of), *_ = chosen.datasets.items()
+    with_notes = told_of.model_copy(update={"notes": (notes,)})
+    after = compare(
+        chosen.model_copy(update={"datasets": {label: with_notes}}), tmp_path, QUICK, ASKED
+    )
+    kinds = [{one["kind"] for one in told(folder)["leaks"][label]} for folder in (before, after)]
+    assert "label in text" in kinds[1] - kinds[0]
+
+
 def test_a_killed_comparison_goes_on(chosen, tmp_path, monkeypatch):
     whole = told(compare(chosen, tmp_path / "whole", QUICK, ASKED))
     real, done = train.train, []

@@ -110,6 +110,16 @@ def test_batches_count_alike_or_by_their_places(data):
     assert [batch.share for batch in batches] == pytest.approx([size / mean for size in sizes])
 
 
+@pytest.mark.parametrize(("repeat", "read"), [("delimited", 0), ("no", 3)])
+def test_only_places_that_are_learned_from_count(data, repeat, read):
+    """Neither those between copies nor those before a cut."""
+    cut = np.minimum(np.diff(data.offsets) - 1, read) if read else None
+    rng = torch.Generator().manual_seed(0)
+    batches = [*sequences(data, 3, 10, rng, "newest", (repeat, "place"), cut)]
+    learned = [int((batch.next_item != 0).sum()) for batch in batches]
+    assert [batch.share for batch in batches] == pytest.approx(learned / np.mean(learned))
+
+
 def test_pieces_of_long_histories_cover_all_of_them(data):
     seams = set()
     for seed in range(20):

@@ -87,6 +87,11 @@ def test_a_watch_nobody_measured_was_not_refused():
     assert shown(data.exposures, data) == [("a", "w", 1, "")]
 
 
+def test_what_was_liked_counts_though_nobody_measured_it():
+    data = built([("a", "v", "like", None, 1.0), ("a", "w", "watch", 0.1, 2.0)])
+    assert shown(data.exposures, data) == [("a", "v", 1, ""), ("a", "w", 0, "v")]
+
+
 def test_a_log_without_values_has_exposures_too():
     rows = pl.DataFrame(
         {"user_id": ["a"] * 3, "video_id": list("vwx"), "event": ["like", "dislike", "like"]}

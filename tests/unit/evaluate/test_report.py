@@ -34,7 +34,7 @@ def test_pools_hold_what_they_should():
     assert report.questions["cold"] == report.asked == len(cut.test)
     assert report.questions["warm"] == 0
     assert math.isnan(report["warm/recall@10"])
-    assert report["cold/recall@5"] == 1.0 if cold <= 5 else report["cold/recall@5"] == 0.0
+    assert cold <= 5 and report["cold/recall@5"] == 1.0
     assert report.chance["cold"]["recall@10"] == 1.0
 
 
@@ -118,6 +118,22 @@ def test_a_report_is_made_once(made):
     assert (folder / "report.json").stat().st_mtime_ns == before
     other = evaluate.test(run, cut, work, evaluate.EvaluateConfig(ks=(3,)))
     assert other != folder
+
+
+def test_runs_that_were_not_saved_have_reports_of_their_own(two_tastes, tmp_path):
+    """By their weights, and by settings that no weight tells of."""
+    cut = leave_last_two(two_tastes)
+
+    def asked(name, config=None):
+        run = train.fit(cut, name, config, train.TrainConfig(epochs=1))
+        return evaluate.test(run, cut, tmp_path)
+
+    sasrec = train.find("sasrec").Config
+    small = {"dim": 8, "layers": 1, "heads": 1, "items": "both"}
+    one = asked("sasrec", sasrec(**small))
+    assert one == asked("sasrec", sasrec(**small))
+    assert one != asked("sasrec", sasrec(**small, cold_bonus=1.0))
+    assert one != asked("sasrec", sasrec(**small, weigh="user"))
 
 
 def test_a_run_of_other_videos_is_refused(made):

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from reelm import models, train
+from reelm.evaluate import places
 from reelm.models.dcn import DCNConfig
 from reelm.models.din import DINConfig
 
@@ -52,6 +54,16 @@ def test_only_the_newest_of_a_long_history_are_read(passed_by):
     user, rated = torch.tensor([0]), torch.tensor([[3]])
     long, short = torch.tensor([[9, 1, 2]]), torch.tensor([[1, 2]])
     assert torch.equal(model.score(user, long, rated), model.score(user, short, rated))
+
+
+def test_places_are_judged_by_as_much_of_a_history_as_the_model_reads(passed_by):
+    model = built("din", DINConfig(dim=8, max_length=300), passed_by)
+    shown, past = passed_by.test_shown.take(np.array([0])), np.full(250, 2, np.int32)
+    shown = replace(shown, past=past, start=np.array([0]), stop=np.array([250]))
+    item, history = torch.tensor([[int(shown.item[0])]]), torch.from_numpy(past).long()[None]
+    with torch.inference_mode():
+        wanted = model.score(torch.from_numpy(shown.user), history, item)[0]
+    torch.testing.assert_close(torch.from_numpy(places(model, shown).score), wanted)
 
 
 @pytest.mark.parametrize("name", ["din", "dcn", "kar"])

@@ -115,6 +115,16 @@ def test_a_user_read_item_by_item_scores_as_one_read_at_once(two_tastes, layers)
             torch.testing.assert_close(scores[here], right[here], rtol=1e-4, atol=1e-6)
 
 
+def test_item_by_item_too_what_training_never_saw_comes_last(two_tastes):
+    rows = [(u, v) for u in two_tastes.users for v in two_tastes.items[1:6]]
+    events = pl.DataFrame(rows, ["user_id", "video_id"], orient="row")
+    data = Dataset.build(events, videos=two_tastes.items[1:])
+    model = Mamba4Rec(Mamba4RecConfig(dim=16, state=4), data).eval()
+    _, scores = model.advance(model.begin(2), torch.tensor([1, 2]))
+    torch.testing.assert_close(scores, model.score(torch.arange(2), torch.tensor([[1], [2]])))
+    assert scores[:, 6:].max() < scores[:, 1:6].min()
+
+
 def test_a_model_that_reads_more_than_a_state_holds_says_so(two_tastes):
     table = {"notes": torch.randn(len(two_tastes.items), 4)}
     config = Mamba4RecConfig(dim=16, state=4, taste=("notes",))

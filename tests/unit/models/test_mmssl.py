@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 
 from reelm import train
 from reelm.data.pairs import pairs
@@ -149,3 +150,10 @@ def test_true_rows_cannot_be_told_by_where_the_zeros_are(two_tastes):
     assert torch.allclose(rows.norm(dim=1), torch.ones(24), atol=1e-5)
     apart = rows[chosen].mean() / rows[~chosen].abs().mean()
     assert 1 < apart < 20, "what a user chose stands out, and does not stand alone"
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    kind = find("mmssl").Config
+    with pytest.raises(ValidationError, match="heads = 4 must divide dim = 10"):
+        kind(dim=10, features=("image", "sound"))
+    assert kind(dim=10).heads == 4, "one kind has no attention"

@@ -110,7 +110,7 @@ def piece(
         fault = pl.when(pl.lit(given(take["timestamp"]))).then(pl.lit("unreadable time"))
         fault = fault if untimed else fault.otherwise(pl.lit("no time"))
         wrong.append(pl.when(pl.col("timestamp").is_null()).then(fault))
-    wrong += [_number_faults(raw, take, role) for role in NUMBERS]
+    wrong += [_number_faults(take, role) for role in NUMBERS]
     raw, no_portion = _portions(raw, take)
     wrong += no_portion
     good, bad = _parted(raw, wrong, path, "events", "user_id", _unreadable(take))
@@ -267,7 +267,7 @@ def _unreadable(take: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
     return {f"unreadable {said}": take[role] for role, said in cells.items() if role in take}
 
 
-def _number_faults(raw: pl.DataFrame, take: Mapping[str, pl.Series], role: str) -> pl.Expr:
+def _number_faults(take: Mapping[str, pl.Series], role: str) -> pl.Expr:
     """Why a number cannot be used: it is none, is not finite, or is negative."""
     if role not in take:
         return pl.lit(None, pl.String)
