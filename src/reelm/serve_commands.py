@@ -91,7 +91,8 @@ def _store(work: Path, settings: Path | None, sets: list[str] | None) -> Iterato
     how, usual = asked.section("serve", asked.raw(settings, sets)), work / "serve" / "store.sqlite"
     if how.store is None and not usual.is_file():
         raise ConfigError(f"no store at {usual}: nothing was served from there. Say --work.")
-    with closing(Store(how.store.get_secret_value() if how.store else usual)) as store:
+    where = how.store.get_secret_value() if how.store else usual
+    with closing(Store(where, usual.parent)) as store:
         yield store
 
 

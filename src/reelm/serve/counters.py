@@ -1,14 +1,16 @@
 """Counters and latencies in the text form that Prometheus reads, without a client library."""
 
+import logging
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from reelm.serve.history import History
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 QUIET = {"page", "/docs", "/operator", "/metrics", "/health/live", "/health/ready",
@@ -29,6 +31,7 @@ class Counters:
         self._seconds: Counter[str] = Counter()
         self._places: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
+        self._unknown = 0
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request by route, not by address, so the number of lines is fixed."""
@@ -53,12 +56,20 @@ class Counters:
             self._places.update(places)
             self._history.shown(places, cold, topics)
 
-    def events(self, kinds: Iterable[str]) -> None:
-        """Count received events by their types, repeated ones too."""
+    def events(self, kinds: Iterable[str], unknown: Sequence[str]) -> None:
+        """Count received events by their types, repeated ones too.
+
+        Args:
+            unknown: videos that are not known here, one for each event that names such a one. The
+                log tells of the first of each minute.
+        """
         counted = Counter(kinds)
         with self._lock:
             self._events.update(counted)
-            self._history.events(counted)
+            self._unknown += len(unknown)
+            first = self._history.events(counted, len(unknown))
+        if first:
+            log.warning("events about videos that are not known here, such as %r", unknown[0])
 
     def read(self, what: Callable[[History], T]) -> T:
         """Something of the last hour, while nobody writes to it."""
@@ -95,6 +106,9 @@ class Counters:
         yield from _head("reelm_events_total", "counter", "Received events, by type.")
         for kind, count in sorted(self._events.items()):
             yield f'reelm_events_total{{type="{kind}"}} {count}'
+        meaning = "Received events about videos that are not known here."
+        yield from _head("reelm_events_unknown_videos_total", "counter", meaning)
+        yield f"reelm_events_unknown_videos_total {self._unknown}"
 
 
 def _rows(rows: Mapping[str, int]) -> Iterator[str]:

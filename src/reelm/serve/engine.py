@@ -127,7 +127,6 @@ class Engine:
         """
         self.ranking = ranking
         self.run, self.config = run, config or EngineConfig()
-        self.store = store or Store()
         self.videos = Videos(run.items, run.counts, catalog.videos if catalog else None, notes)
         self.videos.show_only(self.config.passing(self.videos))
         log = catalog.events if catalog else None
@@ -140,6 +139,7 @@ class Engine:
         self._shortlist = self._short()
         rules = self.config.model_dump(include=set(PastRules.model_fields))
         self._rules = PastRules(**rules)
+        self.store = store or Store()  # last: nobody would close it if something were refused
 
     @property
     def quick(self) -> bool:

@@ -5,7 +5,7 @@ creator = mia. Facets come from notes (the values a model gave), hashtags and cr
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,21 +93,19 @@ class Facets:
 
     @staticmethod
     def of_rows(
-        rows: Sequence[Iterable[Facet]],
+        ids: Sequence[str], noted: "Noted | None" = None,
         hashtags: pl.Series | None = None, creators: pl.Series | None = None,
     ) -> "Facets":  # fmt: skip
-        """Facets of each row: those given, then its hashtags, then its creator.
+        """Facets of each row: those of its video's notes, then its hashtags, then its creator.
 
         Columns are gone through as columns, as there may be millions of rows.
 
         Args:
             hashtags: texts as `tags_of` reads them; null for none.
         """
-        number: dict[Facet, int] = {}
-        packed = [[number.setdefault(f, len(number)) for f in dict.fromkeys(row)] for row in rows]
-        lengths = np.fromiter(map(len, packed), np.int64, len(packed))
-        given = np.fromiter((f for row in packed for f in row), np.int64)
-        parts = [(np.repeat(np.arange(len(packed)), lengths), given)]
+        noted = noted or Noted.of({})
+        number = dict(noted.number)
+        parts = [noted.rows(ids)]
         for name, column in (("hashtag", _tags(hashtags)), ("creator", _creators(creators))):
             values = column["value"].unique(maintain_order=True)
             codes = [number.setdefault(Facet((name,), (v,)), len(number)) for v in values]
@@ -117,7 +115,7 @@ class Facets:
             )
         row, facet = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(row, kind="stable")
-        return Facets(tuple(number), row[order], facet[order], len(packed))
+        return Facets(tuple(number), row[order], facet[order], len(ids))
 
     def of(self, row: int) -> Int[np.ndarray, "held"]:
         """The facets that one row has."""
@@ -166,15 +164,48 @@ class Facets:
         self, rows: Int[np.ndarray, "chosen"]
     ) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
         """Place among the given rows, and facet, of all that they hold."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        lengths = ends - starts
-        place = np.repeat(np.arange(len(rows)), lengths)
-        shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-        return place, self.facet[np.arange(len(place)) + shift]
+        return _taken(self.offsets, self.facet, rows)
 
     def links(self, past: Sequence[int]) -> "Links":
         """What links rows to one user's past."""
         return Links(self, past)
+
+
+@dataclass(frozen=True, eq=False)
+class Noted:
+    """The facets of all notes, packed by video: found once, however often rows are made of them."""
+
+    number: Mapping[Facet, int]
+    """Of each facet, in the order in which they were found."""
+    place: Mapping[str, int]
+    """Of each video."""
+    offsets: Int[np.ndarray, "ends"]
+    facet: Int[np.ndarray, "pairs"]
+    """The video at place p has `facet[offsets[p]:offsets[p + 1]]`."""
+
+    @staticmethod
+    def of(answers: Mapping[str, Mapping[str, object]], before: "Noted | None" = None) -> "Noted":
+        """The facets of these notes by video, and of all others those that were found `before`."""
+        before = before or Noted({}, {}, np.zeros(1, np.int64), np.zeros(0, np.int32))
+        number, first = dict(before.number), len(before.offsets) - 1
+        place = {video: first + at for at, video in enumerate(answers)}
+        found = [
+            [number.setdefault(one, len(number)) for one in facets_of(answer)]
+            for answer in answers.values()
+        ]
+        ends = before.offsets[-1] + np.cumsum(np.fromiter(map(len, found), np.int64, len(found)))
+        facet = np.fromiter((one for some in found for one in some), np.int32)
+        return Noted(
+            number, {**before.place, **place}, np.concatenate([before.offsets, ends]),
+            np.concatenate([before.facet, facet]),
+        )  # fmt: skip
+
+    def rows(self, ids: Sequence[str]) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+        """Row and facet of all that these videos hold."""
+        place = np.fromiter((self.place.get(video, -1) for video in ids), np.int64, len(ids))
+        known = np.flatnonzero(place >= 0)
+        at, facet = _taken(self.offsets, self.facet, place[known])
+        return known[at], facet
 
 
 class Links:
@@ -209,6 +240,17 @@ class Links:
         weight = TELLING.get(fields[0], 1.0) if len(fields) == 1 else PAIR_TELLING
         expected = max(float(self._facets.share[facet]), 1e-9)
         return weight * math.log((found + SMOOTHING * expected) / ((rows + SMOOTHING) * expected))
+
+
+def _taken(
+    offsets: Int[np.ndarray, "ends"], packed: Int[np.ndarray, "_"], rows: Int[np.ndarray, "chosen"]
+) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+    """Place among the chosen rows, and value, of all that a packed column has of them."""
+    starts, ends = offsets[rows], offsets[rows + 1]
+    lengths = ends - starts
+    place = np.repeat(np.arange(len(rows)), lengths)
+    shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return place, packed[np.arange(len(place)) + shift]
 
 
 def facets_of(answer: Mapping[str, object]) -> list[Facet]:

@@ -87,7 +87,7 @@ def add_gorse(app: FastAPI, served: Served, counters: Counters, pace: Pace) -> N
         except (ValidationError, ValueError, OverflowError, OSError) as error:
             raise HTTPException(422, f"feedback: {_first(error)}") from error
         affected = served.engine.store.add_events(events)
-        counters.events(event.type for event in events)
+        counters.events((event.type for event in events), served.unknown(events))
         return Affected(RowAffected=affected)
 
 

@@ -35,6 +35,8 @@ class Minute:
     """By route."""
     events: Counter[str] = field(default_factory=Counter)
     """By type."""
+    unknown: int = 0
+    """Events about videos that are not known here."""
     places: Counter[str] = field(default_factory=Counter)
     """Places of feeds by source."""
     cold: int = 0
@@ -72,9 +74,14 @@ class History:
             if topic in minute.topics or len(minute.topics) < MOST_TOPICS:
                 minute.topics[topic] += 1
 
-    def events(self, kinds: Mapping[str, int]) -> None:
-        """A batch of events."""
-        self._now().events.update(kinds)
+    def events(self, kinds: Mapping[str, int], unknown: int) -> bool:
+        """A batch of events, and of how many the video is not known here; whether it has the first
+        such of this minute."""
+        minute = self._now()
+        first = unknown > 0 and not minute.unknown
+        minute.events.update(kinds)
+        minute.unknown += unknown
+        return first
 
     def per_second(self) -> float:
         """Answers a second over the last ten whole seconds."""

@@ -81,6 +81,8 @@ class Recorded(BaseModel):
     stored: int
     repeated: int
     """Events whose id was there already."""
+    unknown_videos: int
+    """Events about videos that are not known here. They are stored too: a video may come later."""
 
 
 class FeedItem(BaseModel):
@@ -101,7 +103,6 @@ class FeedItem(BaseModel):
     video_url: str | None
     """None where the catalogue has no file."""
     duration_s: float | None
-    poster: str | None = None
 
 
 class FeedPage(BaseModel):

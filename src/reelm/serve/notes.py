@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from reelm import files
 from reelm.data.corrections import Correction, Corrections, merged
 from reelm.data.tables import applied, read_notes
 from reelm.provenance import provenance_of
+from reelm.serve.facets import Noted
 from reelm.serve.records import Upload
 
 
@@ -30,6 +32,18 @@ class Notes:
     """The notes folders, in the order of `provenance`; none for notes that are in memory only."""
     homes: Mapping[str, Path] = field(default_factory=dict)
     """The notes folder of each video of `own`."""
+
+    base: "Notes | None" = None
+    """The same without what came by the service; its facets are found once."""
+
+    @cached_property
+    def facets(self) -> Noted:
+        """The facets of all answers."""
+        if self.base is None:
+            return Noted.of(self.answers)
+        told = self.base.answers
+        more = {v: said for v, said in self.answers.items() if told.get(v) is not said}
+        return Noted.of(more, self.base.facets)
 
     def again(self) -> "Notes":
         """The same folders, read again with what people corrected since."""
@@ -95,7 +109,7 @@ def with_uploads(notes: Notes, ready: Sequence[Upload]) -> Notes:
             version = upload.provenance.get("version")
             said = json.dumps(dict(upload.answer))
             answers[name] = fields_of(merged(said, versions, version))
-    return Notes(answers, notes.provenance, own, corrected, notes.folders, homes)
+    return Notes(answers, notes.provenance, own, corrected, notes.folders, homes, notes)
 
 
 def _home(upload: Upload) -> Path:

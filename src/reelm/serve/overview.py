@@ -152,6 +152,8 @@ class Overview(Told):
     """The last sixty, oldest first; the last one is not over."""
     events: dict[str, int]
     """Received in the last hour, by type."""
+    unknown_videos: int
+    """Of these, events about videos that are not known here."""
     places: dict[str, int]
     """Of feeds in the last hour, by source."""
     fallback_share: float | None
@@ -199,9 +201,11 @@ def count_page(
     counters.shown([one.source for one in shown], cold, topics)
 
 
-def add_overview(app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None) -> None:
-    """Add the route that the operator's page draws."""
-    rows = Kept(lambda: served.engine.store.counts())
+def add_overview(
+    app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None,
+    rows: Kept[dict[str, int]],
+) -> None:  # fmt: skip
+    """Add the route that the operator's page draws; `rows` are those of the store, by table."""
     covered: WeakKeyDictionary[Engine, NotesTold] = WeakKeyDictionary()
     costs: dict[Path, tuple[float, CostTold | None]] = {}
 
@@ -240,6 +244,7 @@ def _traffic(minutes: Sequence[Minute], per_second: float) -> dict[str, Any]:
         },
         "minutes": [_minute(m) for m in minutes],
         "events": dict(events.most_common()),
+        "unknown_videos": sum(m.unknown for m in minutes),
         "places": dict(places.most_common()),
         "fallback_share": places["fallback"] / all_places if all_places else None,
         "cold_share": cold / all_places if all_places else None,

@@ -17,9 +17,16 @@ LAST = (
     " ORDER BY timestamp, received_at, event_id"
 )
 SEEN = (
-    "SELECT video_id FROM impressions WHERE user_id = ?"
-    " UNION SELECT video_id FROM events WHERE user_id = ?"
+    "SELECT video_id, max(turn) FROM"
+    " (SELECT video_id, turn FROM impressions WHERE user_id = ? AND turn > ?"
+    " UNION ALL SELECT video_id, turn FROM events WHERE user_id = ? AND turn > ?) AS seen"
+    " GROUP BY video_id"
 )
+"""Of one user what came after a turn, each video with its last."""
+TURN = "(SELECT turns FROM users WHERE user_id = ?)"
+NEW_EVENT = f"INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,{TURN}) ON CONFLICT DO NOTHING"
+NEW_IMPRESSION = f"INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?,{TURN})"
+"""Both after `touch`, in one transaction with it."""
 PIECE = 50_000
 EVERY_EVENT = f"SELECT {EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT {PIECE}"
 EVERY_IMPRESSION = (
@@ -48,9 +55,9 @@ def deleted_at(db: Session, digest: str) -> float | None:
 
 
 def touch(db: Session, users: Iterable[str], now: float) -> None:
-    """These users were here now."""
+    """These users are here now: what is written about them in this transaction is one turn."""
     db.run_many(
-        "INSERT INTO users VALUES (?,?,?)"
-        " ON CONFLICT (user_id) DO UPDATE SET last_seen = excluded.last_seen",
+        "INSERT INTO users VALUES (?,?,?,1) ON CONFLICT (user_id) DO UPDATE SET"
+        " last_seen = excluded.last_seen, turns = users.turns + 1",
         [(user, now, now) for user in users],
     )

@@ -46,6 +46,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX lasting_events ON events (user_id, timestamp) WHERE type IN"
         " ('follow', 'unfollow', 'block', 'unblock', 'less_like_this', 'undo_less_like_this')",
     ),
+    (
+        "ALTER TABLE users ADD COLUMN turns INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE events ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE impressions ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX events_in_turn ON events (user_id, turn, video_id)",
+        "DROP INDEX impressions_of_user",
+        "CREATE INDEX impressions_in_turn ON impressions (user_id, turn, video_id)",
+    ),
 )
 """Statements that lead from version n to n + 1. Never change one that was released: add one."""
 

@@ -1,12 +1,13 @@
 """What users of a long past have seen, kept in memory between their pages.
 
 Nothing comes twice in a feed, so each page needs all that its user ever saw, and reading that anew
-takes ever longer. Of users with little the store is asked each time.
+takes ever longer. Of those who are kept only what was written since is read, also where other
+services wrote it. Of users with little the store is asked for all each time.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 LEAST = 300
@@ -15,83 +16,67 @@ MOST = 500_000
 """Videos of all users who are kept, some 50 MB."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Seen:
     """Videos that one user was shown, or that an event names; never fewer than there were."""
 
+    deleted_at: float | None = None
+    """When the user was deleted before it was read; see `Known`."""
     ids: list[str] = field(default_factory=list)
     """In no order, some perhaps twice."""
+    turn: int = -1
+    """The last of the user's turns that is in it: each writing about a user is one."""
+
+    def add(self, found: Sequence[tuple[str, int]]) -> None:
+        """Take in videos with their turns, of which some may be in it."""
+        self.ids.extend(video for video, turn in found if turn > self.turn)
+        self.turn = max((turn for _, turn in found), default=self.turn)
 
 
 class LongPasts:
-    """Who has seen much; safe to use from several threads.
-
-    Whoever writes says so with `add` once the store has it, and nobody else may write to the store.
-    """
+    """Who has seen much; safe to use from several threads."""
 
     def __init__(self, most: int = MOST) -> None:
         """`most` is how many videos are kept, of all users."""
         self._lock, self._most, self._size = threading.Lock(), most, 0
         self._kept: OrderedDict[str, Seen] = OrderedDict()
-        self._reading: dict[str, list[Seen]] = {}
 
-    def of(self, user: str, read: Callable[[], list[str]]) -> Seen:
-        """What a user has seen, as `read` finds it in the store if it is not kept."""
-        with self._lock:
-            kept = self._kept.get(user)
-            if kept is not None:
-                self._kept.move_to_end(user)
-                return kept
-            new = Seen()  # what is written while it is read is added to it
-            self._reading.setdefault(user, []).append(new)
-        try:
-            found = read()
-        except BaseException:
-            with self._lock:
-                self._done(user, new)
-            raise
-        with self._lock:
-            new.ids.extend(found)
-            if self._done(user, new) and len(new.ids) >= LEAST:
-                self._keep(user, new)
-        return new
+    def of(
+        self, user: str, deleted_at: float | None, read: Callable[[int], Sequence[tuple[str, int]]]
+    ) -> Seen:
+        """All that a user has seen since he was deleted, if ever.
 
-    def add(self, user: str, videos: Iterable[str]) -> None:
-        """What the store has just been told of a user."""
-        more = list(videos)
+        Args:
+            read: the videos of all turns after this one, each with its last turn.
+        """
         with self._lock:
-            kept = self._kept.get(user)
-            if kept is not None:
-                kept.ids.extend(more)
-                self._size += len(more)
+            seen = self._kept.get(user)
+            if seen is None or seen.deleted_at != deleted_at:
+                seen = Seen(deleted_at)
+            turn = seen.turn
+        found = read(turn)
+        with self._lock:
+            self._let_go(user)  # before it grows, as its length counts
+            seen.add(found)
+            if len(seen.ids) >= LEAST:
+                self._kept[user] = seen
+                self._size += len(seen.ids)
                 self._make_room()
-            for new in self._reading.get(user, ()):
-                new.ids.extend(more)
+        return seen
 
     def drop(self, user: str) -> None:
         """Forget a user whom the store has forgotten."""
         with self._lock:
             self._let_go(user)
-            self._reading.pop(user, None)  # what is being read is not kept
+
+    def clear(self) -> None:
+        """Forget all, as the store has forgotten what some of them have seen."""
+        with self._lock:
+            self._kept.clear()
+            self._size = 0
 
     def __contains__(self, user: str) -> bool:
         return user in self._kept
-
-    def _done(self, user: str, new: Seen) -> bool:
-        """Whether what was read may be kept: its user was not dropped meanwhile."""
-        others = self._reading.get(user, [])
-        if new not in others:
-            return False
-        others.remove(new)
-        if not others:
-            del self._reading[user]
-        return True
-
-    def _keep(self, user: str, new: Seen) -> None:
-        self._let_go(user)  # another thread may have read the same
-        self._kept[user] = new
-        self._size += len(new.ids)
-        self._make_room()
 
     def _make_room(self) -> None:
         while self._size > self._most and len(self._kept) > 1:

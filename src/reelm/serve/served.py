@@ -5,7 +5,7 @@ is dropped, and no request sees half of a change.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from reelm.serve.grown import Scale, grow
 from reelm.serve.notes import Notes, with_uploads
 from reelm.serve.outcomes import Trial
 from reelm.serve.ranking import Ranking
-from reelm.serve.records import Upload
+from reelm.serve.records import StoredEvent, Upload
 from reelm.serve.store import Store
 from reelm.serve.trials import Arm, arm_of
 
@@ -117,6 +117,16 @@ class Served:
         if self._other is None:
             raise UnknownRun("no trial goes on, so there is no arm b. Start with serve.ab set.")
         return self._other
+
+    def unknown(self, events: Sequence[StoredEvent]) -> list[str]:
+        """The video of each event that names one which no run, catalogue or upload here has."""
+        arms = [self._engine, *([self._other.engine] if self._other else [])]
+        named = [one.video_id for one in events if one.video_id]
+        found = [v for v in named if not any(v in engine.videos.row for engine in arms)]
+        if not found:
+            return []
+        uploaded = self._engine.store.uploaded(set(found))
+        return [video for video in found if video not in uploaded]
 
     @property
     def failures(self) -> int:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Access:
 
 def open_parts(
     run: Path, catalog: Path | None = None, notes: Sequence[Path] = (),
-    store: Store | None = None, config: EngineConfig | None = None,
+    store: Store | Path | None = None, config: EngineConfig | None = None,
     features: Mapping[str, Path] | None = None,
 ) -> Parts:  # fmt: skip
     """What an engine over a run folder is made of.
@@ -81,8 +81,10 @@ def open_parts(
             recipes[name] = Recipe.of(folder).name
             scale = Scale.of(read_features(folder, name), loaded)
             scales |= {name: scale} if scale else {}
-    kept = store or Store(store_of(run))
-    return Parts(loaded, table, load_notes(notes), kept, config, recipes, scales)
+    told = load_notes(notes)
+    if not isinstance(store, Store):  # last: nobody would close it if a folder were bad
+        store = Store(store or store_of(run))
+    return Parts(loaded, table, told, store, config, recipes, scales)
 
 
 def open_engine(
@@ -90,7 +92,12 @@ def open_engine(
     config: EngineConfig | None = None,
 ) -> Engine:  # fmt: skip
     """An engine over a run folder; see `open_parts`."""
-    return open_parts(run, catalog, notes, Store(store) if store else None, config).engine()
+    parts = open_parts(run, catalog, notes, store, config)
+    try:
+        return parts.engine()
+    except BaseException:
+        parts.store.close()
+        raise
 
 
 def open_served(
@@ -110,7 +117,8 @@ def open_served(
     """
 
     how, beside = service or ServiceConfig(), run.resolve().parent
-    kept = Store(how.store.get_secret_value() if how.store else store_of(run))
+    usual = store_of(run)
+    kept = Store(how.store.get_secret_value() if how.store else usual, usual.parent)
 
     def arm(folder: Path, ranker: str | None, trial: tuple[Trial, Served] | None = None) -> Served:
         ranking = Ranking(runs.load(sibling(beside, ranker))) if ranker else None
@@ -134,16 +142,10 @@ def open_served(
 
 
 def open_uploads(served: Served, config: UploadConfig | None = None) -> Uploads | None:
-    """A place for new videos, beside the store if that is a file, else in the work folder; None
-    for an engine in memory."""
-    store, parts = served.engine.store, served.parts
-    if store.forgets or parts is None:
+    """A place for new videos, beside the store; None for an engine in memory."""
+    beside = served.engine.store.beside
+    if beside is None or served.parts is None:
         return None
-    beside = store.folder
-    if beside is None:
-        if parts.run.folder is None:
-            return None
-        beside = store_of(parts.run.folder).parent
     folder = beside / "uploads"
 
     def watcher() -> Watcher:
@@ -171,7 +173,7 @@ def serve(
     of: Engine | Served, host: str = "127.0.0.1", port: int = 8000,
     announce: Callable[[str], Any] = lambda address: None, access: Access | None = None,
 ) -> None:  # fmt: skip
-    """Serve until interrupted (Ctrl-C or SIGTERM), then close the store.
+    """Serve until interrupted (Ctrl-C or SIGTERM), then close the store, also if it is refused.
 
     Answers on their way are finished first. On SIGHUP the newest run is served.
 
@@ -185,17 +187,19 @@ def serve(
             has the same SQLite store.
     """
     served, access = of if isinstance(of, Served) else Served(of), access or Access()
-    with listening(host, port, access.keys) as listener, _only(served.engine.store):
+    store, days = served.engine.store, access.service.shown_days
+    with (
+        closing(store),
+        listening(host, port, access.keys) as listener,
+        _only(store),
+        closing(store),  # before another service may have it
+    ):
         announce(address_of(listener))
         gc.freeze()  # millions of ids and tables that stay: no use going through them again
         sys.setswitchinterval(SWITCH_S)
-        try:
-            # uvicorn hands a SIGTERM on when it is done; the system's own answer would end us there
-            store, days = served.engine.store, access.service.shown_days
-            with _changing_on_hangup(served), _forgetting(store, days), _on("SIGTERM", sys.exit):
-                _server(served, access, host, listener).run(sockets=[listener])
-        finally:
-            served.engine.store.close()
+        # uvicorn hands a SIGTERM on when it is done; the system's own answer would end us there
+        with _changing_on_hangup(served), _forgetting(store, days), _on("SIGTERM", sys.exit):
+            _server(served, access, host, listener).run(sockets=[listener])
 
 
 @contextmanager

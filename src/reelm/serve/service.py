@@ -42,7 +42,7 @@ from reelm.serve.messages import (
     RunNow,
     UserIds,
 )
-from reelm.serve.overview import add_overview, count_page
+from reelm.serve.overview import Kept, add_overview, count_page
 from reelm.serve.pace import EVENTS, Pace
 from reelm.serve.records import Impression
 from reelm.serve.screening import add_videos, address
@@ -109,8 +109,9 @@ def create_app(
     add_session(app, keys)
     add_gorse(app, served, counters, pace)
     _add_admin(app, served)
-    add_overview(app, served, counters, uploads)
-    _add_operations(app, served, counters, uploads)
+    rows = Kept(lambda: served.engine.store.counts())
+    add_overview(app, served, counters, uploads, rows)
+    _add_operations(app, served, counters, uploads, rows)
     explain_errors(app)
     longest = uploads.config.max_bytes if uploads else config.max_body
     app.add_middleware(Gate, keys=keys, required=public, config=config, longest=longest)
@@ -165,18 +166,19 @@ def _add_feed(app: FastAPI, served: Served, counters: Counters, pace: Pace) -> N
         """Store what users did. Idempotent: an event id that is there already changes nothing."""
         since, store = pace.since(), served.engine.store
 
-        def kept(synced: bool) -> int:
+        def kept(synced: bool) -> tuple[int, list[str]]:
             pace.admit(since, EVENTS)
-            return store.add_events(given, synced)
+            return store.add_events(given, synced), served.unknown(given)
 
         given = [event.stored() for event in batch.events]
         if store.quick:
-            new = kept(synced=False)
+            new, unknown = kept(synced=False)
             await asyncio.wrap_future(store.sync())
         else:
-            new = await run_in_threadpool(kept, synced=True)
-        counters.events(event.type for event in batch.events)
-        return _answered(Recorded(stored=new, repeated=len(given) - new))
+            new, unknown = await run_in_threadpool(kept, synced=True)
+        counters.events((event.type for event in given), unknown)
+        repeated = len(given) - new
+        return _answered(Recorded(stored=new, repeated=repeated, unknown_videos=len(unknown)))
 
     @app.get("/v1/users", tags=["feed"])
     def users(n: Size = 20) -> UserIds:
@@ -220,8 +222,9 @@ def _now(served: Served, name: str) -> RunNow:
 
 
 def _add_operations(
-    app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None
-) -> None:
+    app: FastAPI, served: Served, counters: Counters, uploads: Uploads | None,
+    rows: Kept[dict[str, int]],
+) -> None:  # fmt: skip
     @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["operations"])
     def live() -> dict[str, str]:
@@ -242,7 +245,7 @@ def _add_operations(
     def metrics() -> str:
         """Counters and latencies, in the text form that Prometheus reads."""
         waiting = uploads.waiting if uploads else 0
-        return counters.text(served.engine.store.counts(), waiting, served.failures)
+        return counters.text(rows.get()[0], waiting, served.failures)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import threading
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +53,29 @@ class SQLite(Database):
         self._clearing, self._ended = threading.Lock(), threading.Event()
 
     def _connect(self) -> Session:
-        opened: list[sqlite3.Connection] = []
         try:
-            opened.append(
-                sqlite3.connect(
-                    self._path, check_same_thread=False, isolation_level=None, timeout=WAIT_S
-                )
+            raw = sqlite3.connect(
+                self._path, check_same_thread=False, isolation_level=None, timeout=WAIT_S
             )
-            logged = opened[0].execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal"
-            for pragma in (*PRAGMAS, *(WAL if logged else ())):
-                opened[0].execute(f"PRAGMA {pragma}")
+            with ExitStack() as undone:
+                undone.callback(raw.close)
+                self._set(raw)
+                undone.pop_all()
         except sqlite3.DatabaseError as error:
-            for connection in opened:
-                connection.close()
             if _kind(error) in FOREIGN:
                 told = f"not a store of events and feeds: {error}"
             else:
                 told = f"cannot be opened: {error}. It and its folder must be there and writable."
             raise BadData(f"{self.address}: {told}") from error
+        return Session(raw, self)
+
+    def _set(self, raw: sqlite3.Connection) -> None:
+        logged = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal"
+        for pragma in (*PRAGMAS, *(WAL if logged else ())):
+            raw.execute(f"PRAGMA {pragma}")
         if logged and not self._logged:
-            self._logged = True
             threading.Thread(target=self._clear, name="store log", daemon=True).start()
-        return Session(opened[0], self)
+            self._logged = True
 
     def spelled(self, statement: str) -> str:
         """As it is."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -38,11 +38,12 @@ class Store:
     acknowledged, and asking again is safe.
     """
 
-    def __init__(self, where: Path | str = MEMORY) -> None:
+    def __init__(self, where: Path | str = MEMORY, beside: Path | None = None) -> None:
         """Open or create the store and bring it to this version.
 
         Args:
             where: an SQLite file, `postgresql://user@host/name`, or MEMORY.
+            beside: the folder in which uploads lie, for a store that has none of its own.
 
         Raises:
             BadData: what is there is no store, or a newer version of this package wrote it.
@@ -53,7 +54,8 @@ class Store:
         self.address, self.folder = self._database.address, self._database.folder
         self.forgets = where == MEMORY
         """Whether all is lost at the end of the process."""
-        self._mine = self.forgets or self.folder is not None  # no other service writes to it
+        self.beside = None if self.forgets else self.folder or beside
+        """Where uploads lie; None for a store that can have none."""
         self.long_pasts = LongPasts()
         self._counting, self._scrubbing = threading.Lock(), 0
         self._locks = [threading.Lock() for _ in range(LOCKS)]
@@ -63,6 +65,7 @@ class Store:
             self._salt = first.rows("SELECT value FROM facts WHERE name = 'salt'")[0][0]
         except BaseException:
             first.close()
+            self._database.close()
             raise
         self._commits = Commits(self._database, first)
         count = self._database.readers  # they need not wait for a writer's sync
@@ -93,7 +96,7 @@ class Store:
     @property
     def quick(self) -> bool:
         """Whether it answers at once: no server to wait for, and nobody's traces being scrubbed."""
-        return self._mine and not self._scrubbing
+        return (self.forgets or self.folder is not None) and not self._scrubbing
 
     @contextmanager
     def _slow(self) -> Iterator[None]:
@@ -114,23 +117,15 @@ class Store:
         now, given = time.time(), list(events)
         rows = [
             (e.event_id, e.user_id, e.video_id, e.type, e.timestamp, e.portion, e.feed_id, now,
-             e.creator)
+             e.creator, e.user_id)
             for e in given
         ]  # fmt: skip
 
         def write(db: Session) -> int:
-            new = db.run_many(
-                "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", rows
-            )
             queries.touch(db, {e.user_id for e in given}, now)
-            return new
+            return db.run_many(queries.NEW_EVENT, rows)
 
-        count = self._commits.do(write, synced=False)
-        for event in given:  # before the sync, which may fail: committed they are
-            self.long_pasts.add(event.user_id, (event.video_id,))
-        if synced:
-            self.sync().result()
-        return count
+        return self._commits.do(write, synced)
 
     def sync(self) -> Future[None]:
         """Done when all that was stored before is on the disk."""
@@ -165,16 +160,17 @@ class Store:
         digest = self._digest(user_id)
 
         def read(db: Session) -> Known:
-            events = queries.recent(db, user_id, newest)
-            return Known(events, self._seen(db, user_id), queries.deleted_at(db, digest))
+            deleted_at = queries.deleted_at(db, digest)  # first: who is deleted from here on
+            events = queries.recent(db, user_id, newest)  # has another, and this is of no use
+            return Known(events, self._seen(db, user_id, deleted_at), deleted_at)
 
         return self._read(read)
 
-    def _seen(self, db: Session, user_id: str) -> Seen:
-        def read() -> list[str]:
-            return [row[0] for row in db.rows(queries.SEEN, user_id, user_id)]
+    def _seen(self, db: Session, user_id: str, deleted_at: float | None) -> Seen:
+        def read(turn: int) -> list[tuple[str, int]]:
+            return db.rows(queries.SEEN, user_id, turn, user_id, turn)
 
-        return self.long_pasts.of(user_id, read) if self._mine else Seen(read())
+        return self.long_pasts.of(user_id, deleted_at, read)
 
     def feed(self, feed_id: str) -> Feed | None:
         """The feed of that id, if this store knows it."""
@@ -198,7 +194,7 @@ class Store:
             grounds = json.dumps([dict(i.facts), i.because])
             place = (feed.feed_id, i.position, feed.user_id, i.video_id)
             why = (i.source, i.score, i.reason, grounds)
-            rows.append((*place, *why, now, i.run, i.propensity))
+            rows.append((*place, *why, now, i.run, i.propensity, feed.user_id))
 
         def write(db: Session) -> bool:
             if begins is None:
@@ -209,14 +205,11 @@ class Store:
             else:
                 row = (feed.feed_id, feed.user_id, int(feed.again), now)
                 db.run("INSERT INTO feeds VALUES (?,?,?,?)", *row)
-                queries.touch(db, (feed.user_id,), now)
-            db.run_many("INSERT INTO impressions VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            queries.touch(db, (feed.user_id,), now)
+            db.run_many(queries.NEW_IMPRESSION, rows)
             return True
 
-        kept = self._commits.do(write, synced=False)
-        if kept:
-            self.long_pasts.add(feed.user_id, (one.video_id for one in shown))
-        return kept
+        return self._commits.do(write, synced=False)
 
     def shown(self, feed_id: str) -> list[str]:
         """The videos that a feed has shown so far, in order of position."""
@@ -282,6 +275,7 @@ class Store:
                     db.run_many(f"DELETE FROM {table} WHERE feed_id = ?", some)
 
             self._commits.do(write, synced=False)
+        self.long_pasts.clear()  # else what was forgotten would stay seen
         return len(old)
 
     def put_upload(self, upload: Upload) -> None:
@@ -307,12 +301,17 @@ class Store:
         rows = self._all(f"{queries.UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
         return self._upload(rows[0]) if rows else None
 
+    def uploaded(self, videos: Collection[str]) -> set[str]:
+        """Those of these that came by the service, whatever has become of them."""
+        query = f"SELECT video_id FROM uploads WHERE video_id IN ({', '.join('?' * len(videos))})"
+        return {row[0] for row in self._all(query, *videos)}
+
     def _upload(self, row: Sequence[Any]) -> Upload:
         """A row of the table; its file is the one beside the store, should both have been moved."""
         found = Upload(*row[:4], *map(json.loads, row[4:]))
-        if self.folder is None or "path" not in found.row:
+        if self.beside is None or "path" not in found.row:
             return found
-        beside = self.folder / Path(*Path(found.row["path"]).parts[-3:])  # uploads/files/name
+        beside = self.beside / Path(*Path(found.row["path"]).parts[-3:])  # uploads/files/name
         if not beside.is_file():
             return found
         return replace(found, row={**found.row, "path": str(beside)})

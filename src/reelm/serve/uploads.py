@@ -230,8 +230,7 @@ class Uploads:
             try:
                 desk.ready()
                 if not left:
-                    there = self._served.engine.store.uploads()
-                    self._wait(*(one.video_id for one in there if one.status == "queued"))
+                    self._wait(*self._left())
                     left = True
                 name = self._next()
                 upload = self._upload(name) if name else None
@@ -247,6 +246,14 @@ class Uploads:
                     self._wait(name)
                 self._ended.wait(AGAIN_S)
         desk.close()
+
+    def _left(self) -> list[str]:
+        """Videos that waited when the service was stopped; not those that wait for another one."""
+        queued = [u for u in self._served.engine.store.uploads() if u.status == "queued"]
+        here = [one.video_id for one in queued if Path(one.row["path"]).is_file()]
+        if len(here) < len(queued):
+            log.warning("%d uploads wait whose files are not here", len(queued) - len(here))
+        return here
 
     def _wait(self, *names: str) -> None:
         """Put videos at the end of the line that are not in it."""

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int
 
-from reelm.serve.facets import Facets, facets_of, tags_of
+from reelm.serve.facets import Facets, tags_of
 from reelm.serve.notes import Notes
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".webm"}
@@ -56,9 +56,8 @@ class Videos:
         self.uploaded = self._column("uploaded_at", pl.Float64).fill_null(-np.inf).to_numpy()
         creators = self._column("creator", pl.String)
         self._creators = _Groups(creators)
-        notes_of = self.notes.answers
-        noted = [facets_of(notes_of[v]) if v in notes_of else () for v in self.ids]
-        self.facets = Facets.of_rows(noted, self._column("hashtags", pl.String), creators)
+        hashtags = self._column("hashtags", pl.String)
+        self.facets = Facets.of_rows(self.ids, self.notes.facets, hashtags, creators)
 
     def show_only(self, passing: Bool[np.ndarray, "rows"]) -> None:
         """Leave out the other rows; see `rules.Rules`."""

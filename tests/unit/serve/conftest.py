@@ -1,5 +1,7 @@
 """A small world to serve: 60 videos of six kinds, 30 users who each watch one kind, a real run."""
 
+import functools
+
 import polars as pl
 import pytest
 
@@ -118,11 +120,26 @@ def where(request, tmp_path):
     return request.getfixturevalue("url")
 
 
+@pytest.fixture(autouse=True)
+def no_store_stays_open():
+    """Closes what a test opened and left open: Python warns of such from 3.13 on."""
+    opened, begin = [], Store.__init__
+
+    @functools.wraps(begin)
+    def begun(self, *given, **named):
+        begin(self, *given, **named)
+        opened.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:  # our own, so that the test's is undone before
+        patch.setattr(Store, "__init__", begun)
+        yield
+    for one in opened:
+        one.close()
+
+
 @pytest.fixture
-def store():
-    opened = Store()
-    yield opened
-    opened.close()
+def store() -> Store:
+    return Store()
 
 
 @pytest.fixture

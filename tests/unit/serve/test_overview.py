@@ -122,6 +122,16 @@ def test_uploads_that_wait_and_that_are_done(run, catalog, notes, tmp_path):
     served.engine.store.close()
 
 
+def test_looking_again_and_again_does_not_count_the_rows_again(client, engine, monkeypatch):
+    """As Prometheus and the operator's page do, also where that takes seconds."""
+    counted, real = [], engine.store.counts
+    monkeypatch.setattr(engine.store, "counts", lambda: counted.append(1) or real())
+    for _ in range(2):
+        assert 'reelm_store_rows{table="events"} 0' in client.get("/metrics").text
+        assert overview(client)["store"]["events"] == 0
+    assert counted == [1]
+
+
 def test_what_is_slow_to_count_is_counted_rarely():
     now, made = [0.0], []
 

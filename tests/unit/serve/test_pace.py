@@ -73,7 +73,7 @@ def test_more_than_can_be_answered_is_turned_away_in_time(engine, monkeypatch, q
         assert all(answer.status_code in (200, 503) for answer, _ in answers)
         assert max(seconds for _, seconds in answers) < 3.8
         sent = httpx2.post(f"{address}/v1/events", json={"events": [watch(1)]}, timeout=30)
-        assert sent.json() == {"stored": 1, "repeated": 0}
+        assert sent.json() == {"stored": 1, "repeated": 0, "unknown_videos": 0}
         assert httpx2.get(f"{address}/v1/feed/u1?n=2", timeout=30).status_code == 200
         told = httpx2.get(f"{address}/metrics", timeout=30).text
         assert f'route="/v1/feed/{{user}}",status="503"}} {len(refused)}' in told

@@ -11,12 +11,16 @@ from starlette.testclient import TestClient
 
 from reelm.config import parse
 from reelm.errors import BadData, ConfigError, MissingPackage
+from reelm.serve import queries
 from reelm.serve.database import Collision, Unavailable, database
 from reelm.serve.engine import Engine
 from reelm.serve.gate import ServiceConfig
-from reelm.serve.records import Feed, Impression, Known, StoredEvent
+from reelm.serve.records import Feed, Impression, Known, StoredEvent, Upload
+from reelm.serve.served import Parts, Served
 from reelm.serve.service import create_app
 from reelm.serve.store import Store
+
+from .test_uploads import Seer, opened, until
 
 
 @pytest.fixture
@@ -85,6 +89,39 @@ def test_without_the_lock_the_table_itself_refuses_two_at_one_place(two):
     two[0].add_impressions(feed, [Impression(0, "v1", "model", 1.0, "Why.")], Known())
     with pytest.raises(Collision, match=r"impressions_pkey.*again"):
         two[1].add_impressions(feed, [Impression(0, "v2", "model", 1.0, "Why.")])
+
+
+def test_what_a_user_saw_by_another_service_is_seen_here(two, monkeypatch):
+    """Also where this one keeps what he saw before, and where he was deleted by the other."""
+    monkeypatch.setattr("reelm.serve.seen.LEAST", 2)
+    feed, shown = Feed("f", "u", False), [Impression(n, f"v{n}", "new", 1.0, "") for n in range(4)]
+    two[0].add_impressions(feed, shown[:2], Known())
+    assert [len(store.known("u").seen.ids) for store in two] == [2, 2]
+    two[0].add_impressions(feed, shown[2:])
+    two[1].add_events([StoredEvent("e", "u", "v9", "like", 1.0)])
+    for store in two:
+        assert set(store.known("u").seen.ids) == {"v0", "v1", "v2", "v3", "v9"}
+    two[0].delete_user("u")
+    assert two[1].known("u").seen.ids == []
+    two[1].add_events([StoredEvent("e", "u", "v5", "like", 1.0)])
+    assert two[0].known("u").seen.ids == ["v5"]
+
+
+def test_who_is_deleted_while_he_is_read_gets_no_page_of_his_old_past(two, monkeypatch):
+    two[0].add_events([StoredEvent("e", "u", "v9", "like", 1.0)])
+    recent = queries.recent
+
+    def slow(*asked):
+        found = recent(*asked)
+        two[1].delete_user("u")
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(queries, "recent", slow)
+        known = two[0].known("u")
+    assert known.events
+    page = [Impression(0, "v1", "model", 1.0, "Because you liked v9.")]
+    assert not two[0].add_impressions(Feed("f", "u", False), page, known)
 
 
 def test_writers_of_two_services_neither_lose_nor_block_each_other(two):
@@ -220,3 +257,19 @@ def test_a_role_without_privileges_will_do(postgres, url):
     postgres.say("DROP OWNED BY plain CASCADE")
     postgres.say("DROP ROLE plain")
     postgres.say(f"CREATE SCHEMA IF NOT EXISTS {room}")
+
+
+def test_what_waits_for_another_service_is_left_to_it(run, catalog, notes, tmp_path, url, caplog):
+    """One of another machine, on the same store: its file is not here, and not lost."""
+    here, seer = tmp_path / "here.mp4", Seer()
+    here.write_bytes(b"a film")
+    served = Served(Parts(run, catalog, notes, Store(url, tmp_path)))
+    for name, path in (("theirs", tmp_path / "far" / "away.mp4"), ("mine", here)):
+        row = {"video_id": name, "path": str(path)}
+        served.engine.store.put_upload(Upload(name, name, "queued", row=row))
+    app = create_app(served, uploads=opened(served, tmp_path, seer))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(client, "mine", "ready")
+        assert client.get("/v1/videos/theirs").json()["status"] == "queued"
+    assert "1 uploads wait whose files are not here" in caplog.text and seer.seen == ["mine"]
+    served.engine.store.close()

@@ -8,7 +8,7 @@ import pytest
 
 from reelm.errors import BadData
 from reelm.serve.database import database
-from reelm.serve.queries import LAST, NEWEST
+from reelm.serve.queries import LAST, NEWEST, SEEN
 from reelm.serve.records import Impression, StoredEvent
 from reelm.serve.schema import MIGRATIONS, VERSION
 from reelm.serve.store import Store
@@ -95,10 +95,32 @@ def test_both_kinds_of_store_have_the_same_columns(url, tmp_path):
     other.close()
 
 
-@pytest.mark.parametrize(("query", "index"), [(LAST, "lasting_events"), (NEWEST, "events_of_user")])
-def test_events_are_found_by_an_index_of_their_own(tmp_path, query, index):
+@pytest.mark.parametrize(
+    ("query", "indexes"),
+    [
+        (LAST, ["lasting_events"]),
+        (NEWEST, ["events_of_user"]),
+        (SEEN, ["impressions_in_turn", "events_in_turn"]),
+    ],
+)
+def test_what_is_known_of_a_user_is_found_by_indexes_of_its_own(tmp_path, query, indexes):
     """Else a page of a user of many events goes through all of them."""
     store = Store(tmp_path / "store.sqlite")
-    (line, *_) = store._all(f"EXPLAIN QUERY PLAN {query.replace('LIMIT ?', 'LIMIT 9')}", "u")
-    assert f"USING INDEX {index} (user_id=?)" in line[-1]
+    said = query.replace("LIMIT ?", "LIMIT 9").replace("turn > ?", "turn > 5")
+    plan = store._all(f"EXPLAIN QUERY PLAN {said}", *["u"] * said.count("?"))
+    used = [line[-1] for line in plan if "INDEX" in line[-1]]
+    assert len(used) == len(indexes)
+    for line, index in zip(used, indexes, strict=True):
+        assert f"INDEX {index} (user_id=?" in line
+    store.close()
+
+
+def test_postgresql_finds_what_is_new_to_a_user_by_an_index(url):
+    store = Store(url)
+    store.add_events([StoredEvent(f"e{n}", f"u{n % 9}", f"v{n}", "like", n) for n in range(3000)])
+    db = database(url).connect()
+    db.run("ANALYZE")
+    plan = "\n".join(line for (line,) in db.rows(f"EXPLAIN {SEEN}", "u1", 5, "u1", 5))
+    db.close()
+    assert "events_in_turn" in plan and "Seq Scan on events" not in plan
     store.close()

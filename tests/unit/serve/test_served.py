@@ -1,6 +1,7 @@
 """Another run takes the place of the present one, and back, without a dropped request."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from reelm import files
@@ -20,13 +22,16 @@ from reelm.errors import BadData, ConfigError
 from reelm.models.item_knn import ItemKNN
 from reelm.models.popularity import Popularity
 from reelm.runs import Run, save
-from reelm.serve.records import StoredEvent
-from reelm.serve.served import Served, UnknownRun, sibling
-from reelm.serve.server import open_served, open_uploads, running, store_of
+from reelm.serve import facets
+from reelm.serve.engine import EngineConfig
+from reelm.serve.gate import ServiceConfig
+from reelm.serve.records import StoredEvent, Upload
+from reelm.serve.served import Parts, Served, UnknownRun, sibling
+from reelm.serve.server import open_engine, open_served, open_uploads, running, store_of
 from reelm.serve.store import Store
 from reelm.sources import Sources
 
-from .conftest import events, videos
+from .conftest import answer, events, videos
 
 
 @pytest.fixture
@@ -70,6 +75,25 @@ def test_the_command_opens_the_store_that_is_named(work, where, monkeypatch):
     assert not default.exists()
 
 
+def test_uploads_are_found_where_the_work_folder_is_now(work, url):
+    """Though the store is a database that stayed where it was."""
+    how = ServiceConfig(store=SecretStr(url))
+    first = open_served(work / "runs" / "b", service=how)
+    uploads = open_uploads(first)
+    assert uploads is not None
+    path = uploads.folder / "files" / "aa.mp4"
+    path.write_bytes(b"a film")
+    row = {"video_id": "mine", "path": str(path)}
+    first.engine.store.put_upload(Upload("mine", "aa", "ready", row=row))
+    first.engine.store.close()
+    for name in ("runs", "serve"):
+        shutil.move(work / name, work / "moved" / name)
+    second = open_served(work / "moved" / "runs" / "b", service=how)
+    there = second.engine.videos.path["mine"]
+    assert there.read_bytes() == b"a film" and there.is_relative_to(work / "moved")
+    second.engine.store.close()
+
+
 @pytest.fixture(autouse=True)
 def no_models(monkeypatch):
     """Nobody sends a video here."""
@@ -81,6 +105,19 @@ def served(work):
     made = open_served(work / "runs" / "b")
     yield made
     made.engine.store.close()
+
+
+def test_a_new_video_does_not_mean_to_read_all_notes_again(run, catalog, notes, store, monkeypatch):
+    served = Served(Parts(run, catalog, notes, store))
+    read, real = [], facets.facets_of
+    monkeypatch.setattr(facets, "facets_of", lambda one: read.append(one) or real(one))
+    row = {"video_id": "new", "path": "new.mp4", "creator": "mia"}
+    store.put_upload(Upload("new", "aa", "ready", row=row, answer=answer(3)))
+    served.refresh()
+    assert read == [answer(3)]
+    held = served.engine.videos.facets
+    names = [held.names[f] for f in held.of(served.engine.known("new"))]
+    assert names == [*real(answer(3)), facets.Facet(("creator",), ("mia",))]
 
 
 def test_a_run_is_changed_and_changed_back(served):
@@ -169,6 +206,17 @@ def test_the_service_says_what_is_wrong_with_a_run(served):
 def test_bad_data_is_told(work):
     with pytest.raises(BadData):
         open_served(work / "runs" / "half")
+
+
+def test_where_an_engine_is_refused_no_store_stays_open(work):
+    folder = work / "runs" / "b"
+    with pytest.raises(BadData, match="manifest"):
+        open_engine(folder, notes=[work])
+    assert not store_of(folder).exists()
+    with pytest.raises(ConfigError, match="languages"):
+        open_engine(folder, config=EngineConfig(languages=("de",)))
+    assert store_of(folder).exists()
+    assert not store_of(folder).with_name("store.sqlite-wal").exists(), "the store was closed"
 
 
 def test_the_newest_run_is_not_a_second_stages(tmp_path):

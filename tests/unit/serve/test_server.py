@@ -1,5 +1,6 @@
 import json
 import socket
+import sqlite3
 import threading
 import time
 
@@ -36,6 +37,8 @@ def test_a_taken_port_is_said(engine):
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port}.*--port"):
             serve(engine, port=port)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        engine.store.version()
 
 
 def test_a_second_service_on_one_file_is_refused(engine, tmp_path, monkeypatch):

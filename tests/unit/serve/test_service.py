@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from reelm.data.tables import Catalog
 from reelm.serve.database import Unavailable
 from reelm.serve.engine import Engine
+from reelm.serve.records import Upload
 from reelm.serve.service import create_app
 from reelm.serve.store import Store
 
@@ -50,9 +51,34 @@ def test_ids_may_hold_anything_printable(client):
 
 
 def test_events_are_idempotent(client, engine):
-    assert send(client, watch(1), watch(2)).json() == {"stored": 2, "repeated": 0}
-    assert send(client, watch(2), watch(3)).json() == {"stored": 1, "repeated": 1}
+    assert send(client, watch(1), watch(2)).json() == {
+        "stored": 2,
+        "repeated": 0,
+        "unknown_videos": 0,
+    }
+    assert send(client, watch(2), watch(3)).json() == {
+        "stored": 1,
+        "repeated": 1,
+        "unknown_videos": 0,
+    }
     assert [e.portion for e in engine.store.events("u3")] == [0.8] * 3
+
+
+def test_events_about_videos_that_nobody_knows_are_kept_and_told(client, engine, caplog):
+    """A client with wrong ids sees it at once, and so does the operator; nothing is lost."""
+    engine.store.put_upload(Upload("waits", "aa", "queued", row={"path": "a.mp4"}))
+    names = [video(20), "waits", "typo", "typo", "lost"]
+    batch = [watch(n, item_id=name) for n, name in enumerate(names)]
+    follow = {"event_id": "f", "type": "follow", "user_id": "u3", "creator": "nobody"}
+    told = {"stored": 6, "repeated": 0, "unknown_videos": 3}
+    assert send(client, *batch, follow).json() == told
+    assert [e.video_id for e in engine.store.events("u3")].count("typo") == 2
+    send(client, watch(9))
+    line = {"FeedbackType": "like", "UserId": "u", "ItemId": "typo"}
+    assert client.post("/api/feedback", json=[line]).json() == {"RowAffected": 1}
+    assert "\nreelm_events_unknown_videos_total 4\n" in client.get("/metrics").text
+    assert client.get("/v1/admin/overview").json()["unknown_videos"] == 4
+    assert caplog.text.count("not known here, such as 'typo'") in (1, 2), "once in a minute"
 
 
 def test_events_are_acknowledged_only_when_they_are_on_the_disk(client, engine, monkeypatch):
@@ -75,7 +101,9 @@ def test_events_are_acknowledged_only_when_they_are_on_the_disk(client, engine, 
     monkeypatch.setattr(disk, "_sync", full)
     assert send(client, watch(2)).status_code == 503
     monkeypatch.undo()
-    assert send(client, watch(2)).json() == {"stored": 0, "repeated": 1}, "sent again, it is safe"
+    assert send(client, watch(2)).json() == {"stored": 0, "repeated": 1, "unknown_videos": 0}, (
+        "sent again, it is safe"
+    )
 
 
 def test_a_page_that_takes_long_is_made_by_another_thread(client, engine, monkeypatch):

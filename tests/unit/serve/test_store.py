@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -119,6 +120,7 @@ def test_a_newer_store_is_refused(where):
     db = other.connect()
     db.run("INSERT INTO schema_version VALUES (?, 0)", VERSION + 1)
     db.close()
+    other.close()
     with pytest.raises(BadData, match="newer reelm"):
         Store(where)
 
@@ -128,8 +130,30 @@ def test_something_else_is_refused(where):
     db = other.connect()
     db.run("CREATE TABLE users (name TEXT)")
     db.close()
+    other.close()
     with pytest.raises(BadData, match=r"not a store.*already exists.*serve\.store"):
         Store(where)
+
+
+def test_a_store_that_is_refused_is_let_go(tmp_path):
+    """Not looked after by a thread for as long as the process lives."""
+    path, before = tmp_path / "store.sqlite", set(threading.enumerate())
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE users (name TEXT)")
+    with pytest.raises(BadData, match="not a store"):
+        Store(path)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not path.with_name("store.sqlite-wal").exists(), "somebody still has it open"
+
+
+def test_it_may_be_closed_twice(where):
+    store = Store(where)
+    store.add_events([watch(1)])
+    assert store.events("u1")
+    store.close()
+    store.close()
 
 
 def test_another_file_is_refused(tmp_path):

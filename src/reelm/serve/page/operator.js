@@ -72,6 +72,7 @@ function shown(now) {
   const topics = now.topics.map((one) => [one.name, spark(one.minutes), percent(one.share)]);
   put("c-topics", topics.length ? rows(topics) : none(all ? "The shown videos have neither notes nor hashtags." : "No feed was shown in the last hour."));
   const events = Object.entries(now.events);
+  if (now.unknown_videos) events.push(["about unknown videos", now.unknown_videos]);
   const most = Math.max(...events.map(([, count]) => count));
   put("c-events", events.length ? rows(events.map(([kind, count]) => [kind.replaceAll("_", " "), meter(count / most), whole(count)])) : none("No events in the last hour."));
 }
