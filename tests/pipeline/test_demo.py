@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 
 import httpx2
 import pytest
@@ -57,8 +58,10 @@ def test_a_second_run_reuses_everything_and_says_the_same(made):
 def test_the_best_run_is_served(made):
     _, best, _ = made
     found = sources.load(best)
+    engine = server.open_engine(best, found.catalog, found.notes)
     with (
-        server.running(server.open_engine(best, found.catalog, found.notes)) as address,
+        closing(engine.store),
+        server.running(engine) as address,
         httpx2.Client(base_url=address) as client,
     ):
         page = client.get("/v1/feed/u0001", params={"n": 5}).json()

@@ -30,7 +30,7 @@ class Seen:
     def add(self, found: Sequence[tuple[str, int]]) -> None:
         """Take in videos with their turns, of which some may be in it."""
         self.ids.extend(video for video, turn in found if turn > self.turn)
-        self.turn = max((turn for _, turn in found), default=self.turn)
+        self.turn = max([self.turn, *(turn for _, turn in found)])  # two may read at once
 
 
 class LongPasts:
