@@ -71,7 +71,7 @@ def main() -> None:
         said = refusal(error)
         if said is None:
             raise
-        hint = "Make room there, or name another place, such as with --work."
+        hint = "Make room there or get the right to use it, or name another place (--work, --out)."
         typer.echo(f"error: {said}. {hint}", err=True)
         sys.exit(2)
 

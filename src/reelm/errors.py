@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 REFUSED = (
     *(errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 """What a system says of a place that cannot be written: no bug of ours."""
 REFUSAL = re.compile(

@@ -13,24 +13,70 @@ from pathlib import Path
 from typing import Any
 
 from reelm import __version__
-from reelm.errors import BadData
+from reelm.errors import BadData, ConfigError
 
 MANIFEST = "manifest.json"
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling to write; move it onto `path` only if the block succeeds.
 
-    The temporary name keeps the suffix, so writers that look at it (PyAV, polars) work.
+    The temporary name keeps the suffix, so writers that look at it (PyAV, polars) work. Who may
+    read the file is what the umask says, whoever writes it.
+
+    Args:
+        private: its owner alone may read it.
+
+    Raises:
+        ConfigError: a folder lies there.
+        BadData: the folder that it lies in went away meanwhile.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path}: a folder; name a file to write, such as one inside of it.")
     tmp = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        mode = _begun(tmp, 0o600 if private else 0o666)
         yield tmp
+        _allow(tmp, mode)
         tmp.replace(path)  # same folder, so the move is atomic
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise BadData(
+            f"{path.parent}: this folder went away while {path.name} was written into it. "
+            "Run the command again, and see that nothing cleans up there."
+        ) from error
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def shared(folder: Path) -> Path:
+    """Let the umask say who may read the files right inside of a folder, and return the folder:
+    some writers, such as those of safetensors, leave files to their owner alone."""
+    probe = folder / f".{os.getpid()}.tmp"
+    mode = _begun(probe, 0o666)
+    probe.unlink()
+    for path in filter(Path.is_file, folder.iterdir()):
+        _allow(path, mode)
+    return folder
+
+
+def readable(path: Path) -> Path:
+    """The file, or the folder with the files right inside of it, which may be read.
+
+    Raises:
+        BadData: one may not, for lack of permission; what reads it may call it missing or torn.
+    """
+    inside = sorted(path.iterdir()) if path.is_dir() and os.access(path, os.R_OK | os.X_OK) else []
+    for one in (path, *inside):
+        if one.exists() and not os.access(one, os.R_OK):
+            raise BadData(
+                f"{one}: may not be read by this user; it is there, but permission is denied. Ask "
+                f"its owner for it (chmod a+r {one}), or run the command as its owner."
+            )
+    return path
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -150,3 +196,16 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return run.stdout.strip() or None if run.returncode == 0 else None
+
+
+def _begun(tmp: Path, most: int) -> int:
+    """Begin an empty file and return its mode: `most`, as far as the umask allows."""
+    tmp.unlink(missing_ok=True)
+    tmp.touch(mode=most)
+    return tmp.stat().st_mode & 0o777
+
+
+def _allow(path: Path, mode: int) -> None:
+    """Give a file a mode; where it has it already nothing is done, as not every disk knows any."""
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)

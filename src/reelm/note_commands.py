@@ -177,7 +177,7 @@ def batch_read(
 def look(
     notes: NotesOption = None,
     limit: Annotated[int, typer.Option(help="Videos on the page.")] = 60,
-    out: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The page to write.")] = None,
     edit: Annotated[
         bool, typer.Option("--edit", help="Serve the page with a form per note instead.")
     ] = False,
@@ -229,7 +229,8 @@ def correct(
 @commands.command()
 def corrections(
     export: Annotated[
-        Path | None, typer.Option(help="File of lines to tune a model on; pictures beside it.")
+        Path | None,
+        typer.Option(dir_okay=False, help="File of lines to tune a model on; pictures beside it."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="Only those of this prompt.")] = None,
     work: Work = Path("work"),
@@ -252,7 +253,9 @@ def corrections(
 @commands.command()
 def lessons(
     notes: Annotated[Path, typer.Argument(help="Notes folder, about videos or about users.")],
-    out: Annotated[Path, typer.Argument(help="File of lines to write; pictures beside it.")],
+    out: Annotated[
+        Path, typer.Argument(dir_okay=False, help="File of lines to write; pictures beside it.")
+    ],
 ) -> None:
     """Write a notes folder out as material to tune a model on: what a large one said of some, for a
     small one that will be asked about all."""
@@ -294,7 +297,8 @@ def cost(
         str, typer.Option(help="stage, note (means) or run (with its inputs).")
     ] = "stage",
     plot: Annotated[
-        Path | None, typer.Option(help="Draw runs by quality and cost: an .html or .png file.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw runs by quality and cost: an .html or .png file."),
     ] = None,
     metric: Annotated[str, typer.Option(help="Of the plot, as pool/metric@k.")] = "mixed/recall@10",
     against: Annotated[
@@ -338,8 +342,9 @@ def rerank(
     lessons: Annotated[
         Path | None,
         typer.Option(
+            dir_okay=False,
             help="Write lists of training with their answers to this file, for `reelm tune --on`, "
-            "and ask nobody."
+            "and ask nobody.",
         ),
     ] = None,
     work: Work = Path("work"),

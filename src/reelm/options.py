@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Work = Annotated[Path, typer.Option(help="Folder that all stages write into.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", exists=True, dir_okay=False, help="TOML file of settings."),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as section.key=value; repeatable.")
 ]

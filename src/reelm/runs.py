@@ -278,13 +278,14 @@ def load(folder: Path | str) -> Run:
     """The run in `folder`, ready to answer; its training data is not needed.
 
     Raises:
-        BadData: the folder is not a finished run, a part is torn, or its parts do not agree.
+        BadData: it is no finished run; a part is torn, closed to this user, or unlike the others.
         UnknownName: the model comes from a package that is not installed.
     """
     try:
         return _load(Path(folder))
     except TORN as error:
-        raise BadData(f"{folder}: a part is missing or torn: {error}. Train it again.") from error
+        where = files.readable(Path(folder))
+        raise BadData(f"{where}: a part is missing or torn: {error}. Train it again.") from error
 
 
 def _load(folder: Path) -> Run:
@@ -296,8 +297,7 @@ def _load(folder: Path) -> Run:
     sizes = histories["items"].list.len().to_numpy()
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     items, users = tuple(ids["video_id"].to_list()), tuple(histories["user_id"].to_list())
-    name = values["run"]["model"]
-    model = _model(name, values, _hollow(users, items, values), folder)
+    model = _model(name := values["run"]["model"], values, _hollow(users, items, values), folder)
     return Run(name, model, items, users, offsets, packed, folder, facts.get("key", ""), facts)
 
 

@@ -199,6 +199,7 @@ class State:
         path = folder / CHECKPOINT
         if not path.is_file():
             return
+        files.readable(path)
         tensors: dict[str, dict[str, Tensor]] = {}
         try:
             with safetensors.safe_open(path, "pt") as file:

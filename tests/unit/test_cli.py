@@ -103,6 +103,7 @@ class SafetensorError(Exception):
         OSError("1000000 requested and 131056 written"),
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EFBIG, "File too large", "/x/a.npy"),
+        IsADirectoryError(errno.EISDIR, "Is a directory", "/x"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -148,6 +149,28 @@ def test_a_folder_that_is_not_there_is_not_called_unfinished(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     failed = CliRunner().invoke(app, list(words)).exception
     assert isinstance(failed, BadData) and "nope: no such folder" in str(failed)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("look", "--out"),
+        ("corrections", "--export"),
+        ("lessons", "notes"),
+        ("rerank", "run", "--lessons"),
+        ("cost", "--plot"),
+        ("train", "--settings"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_where_a_file_is_wanted_is_said_at_once(tmp_path, words):
+    done = CliRunner().invoke(app, [*words, str(tmp_path)])
+    assert done.exit_code == 2 and "is a directory" in done.output
+
+
+def test_a_file_of_settings_that_is_not_there_is_not_called_bad(tmp_path):
+    done = CliRunner().invoke(app, ["train", "--settings", str(tmp_path / "no.toml")])
+    assert done.exit_code == 2 and "does not exist" in done.output
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import polars as pl
@@ -114,6 +115,20 @@ def test_a_torn_part_is_named_in_a_line(folder, part):
         runs.load(folder)
     (folder / part).unlink()
     with pytest.raises(BadData, match=rf"(no {part}|{part}.*Train it again)"):
+        runs.load(folder)
+
+
+def test_others_may_read_a_run_and_what_they_may_not_is_not_called_torn(folder, monkeypatch):
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+    weights, real = folder / "model.safetensors", os.access
+    monkeypatch.setattr(os, "access", lambda one, mode: one != weights and real(one, mode))
+
+    def closed(path):
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    monkeypatch.setattr(runs.safetensors.torch, "load_file", closed)
+    with pytest.raises(BadData, match=r"model\.safetensors: may not be read by this user"):
         runs.load(folder)
 
 

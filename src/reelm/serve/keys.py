@@ -145,8 +145,7 @@ class Keys:
 
     def _write(self, keys: Sequence[Key]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic(self.path) as tmp:
-            tmp.touch(mode=0o600)
+        with files.atomic(self.path, private=True) as tmp:
             tmp.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
 
 

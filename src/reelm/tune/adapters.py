@@ -303,6 +303,7 @@ class Learner:
         path = folder / CHECKPOINT
         if not path.is_file():
             return
+        files.readable(path)
         tensors: dict[str, dict[str, Tensor]] = {"now": {}, "kept": {}, "optimizer": {}}
         try:
             with safetensors.safe_open(path, "pt") as file:
@@ -333,6 +334,7 @@ class Learner:
         about = Path(base) / ABOUT
         if about.is_file():
             shutil.copy(about, folder / "adapter")
+        files.shared(folder / "adapter")
         if not self.config.merge:
             return
         whole = self.model.merge_and_unload()
@@ -341,6 +343,7 @@ class Learner:
         self.tokens.save(folder / "model")
         if about.is_file():
             shutil.copy(about, folder / "model")
+        files.shared(folder / "model")
 
 
 def linear_layers(model: nn.Module) -> list[str]:

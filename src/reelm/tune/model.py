@@ -155,8 +155,7 @@ def save(folder: Path, model: nn.Module, processor: Any, trained: dict[str, Any]
     """Write a checkpoint folder that any LLaVA runtime loads, with `reelm.json` beside it."""
     model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
     processor.save_pretrained(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors leaves files that only their owner can read
+    files.shared(folder)
     facts = {
         "view": asdict(wording.VIEW),
         "vocabulary": ATTRIBUTES,

@@ -193,6 +193,8 @@ def test_it_learns_and_the_backend_says_it(reader, tmp_path):
     folder = lora.tune(path, str(reader), LoraConfig(**QUICK, merge=True), tmp_path)
     rows = table(folder / "metrics.jsonl")
     assert min(row["held_out"] for row in rows) < 0.2 * rows[0]["held_out"]
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {(folder / "metrics.jsonl").stat().st_mode & 0o777}
     asked = [Request("v", (f"What is {colour}? ",), None, 20) for colour in ("red", "blue")]
     laid = {"model": str(reader), "adapter": str(folder / "adapter")}
     over, merged = (
