@@ -1,6 +1,7 @@
 """A catalogue's interactions, cut and counted, in the files of other libraries."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from reelm import files
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.data.split import Split, split
+from reelm.data.split import Split, given, split
 from reelm.data.tables import Catalog, read_catalog, read_features
 from reelm.formats import FORMATS
 from reelm.formats.base import OUTGOING, VIDEOS, Format, Outgoing
@@ -27,7 +28,9 @@ class ExportConfig(Config):
     name: str = Field(default="reelm", pattern=r"^[\w-]+$")
     """What the files are called, e.g. reelm.inter."""
     cut: bool = True
-    """Whether training, validation and test are told apart."""
+    """Whether training, validation and test are told apart. Files hold interactions, not
+    questions: read back (split.name = "given"), users without a history are asked too, whom other
+    splits do not ask; the command says how many they are."""
 
 
 def export(
@@ -38,7 +41,8 @@ def export(
     catalog: Catalog | None = None,
     name: str = "reelm",
 ) -> Path:
-    """Write `data` into `folder` as the format `layout` and return the folder.
+    """Write `data` into `folder` as the format `layout` and return the folder. Files of an export
+    that was there before and are not written anew are taken away.
 
     Args:
         cut: a split of `data`, if it is to be told.
@@ -47,7 +51,10 @@ def export(
     Raises:
         UnknownName: there is no such format.
         BadData: the format cannot be written, or cannot hold these ids.
+        StaleFolder: the folder holds something else than an export.
     """
+    files.vacant(folder, STAGE)
+    before = set(files.manifest(folder)["files"]) if files.finished(folder) else set[str]()
     format: Format = find("formats", FORMATS, layout)()
     told = Outgoing(
         name=name,
@@ -57,13 +64,15 @@ def export(
         features={n: vectors.numpy()[1:] for n, vectors in data.features.items()},
     )
     made = format.write(told, folder)
+    for name in before - {path.name for path in made}:
+        (folder / name).unlink(missing_ok=True)
     labels = told.events["split"].drop_nulls().value_counts().sort("split")
     return files.finish(
         folder, stage=STAGE, version=VERSION, settings={"format": layout, "name": name},
         inputs={"data": data.fingerprint, "split": cut and cut.name},
         rows={"interactions": len(data), "users": len(data.users), "videos": len(data.items) - 1},
         failed=0, files=sorted(path.name for path in made), split=dict(labels.iter_rows()),
-        untimed=int(told.events["timestamp"].null_count()),
+        untimed=int(told.events["timestamp"].null_count()), unasked=_unasked(data, cut),
     )  # fmt: skip
 
 
@@ -83,6 +92,13 @@ def summary(folder: Path) -> str:
     lines += [f"file: {name}" for name in facts["files"]]
     if facts["untimed"]:
         lines.append(f"no times written: {facts['untimed']:,} interactions have none")
+    unasked = facts.get("unasked", {})
+    if any(unasked.values()):
+        who = ", ".join(f"{part} {count:,}" for part, count in unasked.items())
+        lines.append(
+            f"users asked when the split is read back (given), whom {facts['inputs']['split']} "
+            f"does not ask, as they have no history: {who}"
+        )
     return "\n".join(lines)
 
 
@@ -103,6 +119,17 @@ def _events(data: Dataset, cut: Split | None) -> pl.DataFrame:
         pl.when(pl.col("split") >= 0).then("split"),
     )
     return frame.cast(OUTGOING)
+
+
+def _unasked(data: Dataset, cut: Split | None) -> dict[str, int]:
+    """Users by part whom the split as files tell it asks, and the split itself does not."""
+    if cut is None or cut.label is None:
+        return {}
+    told = given(replace(data, split=cut.label))
+    return {
+        part: len(np.setdiff1d(getattr(told, part).users, getattr(cut, part).users))
+        for part in ("valid", "test")
+    }
 
 
 def _videos(data: Dataset, catalog: Catalog | None) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reelm import __version__
-from reelm.errors import BadData, ConfigError
+from reelm.errors import BadData, ConfigError, StaleFolder
 
 MANIFEST = "manifest.json"
 
@@ -60,6 +60,20 @@ def shared(folder: Path) -> Path:
     probe.unlink()
     for path in filter(Path.is_file, folder.iterdir()):
         _allow(path, mode)
+    return folder
+
+
+def vacant(folder: Path, kind: str) -> Path:
+    """A folder that a stage of this kind may write into: empty, not there, or one of its own.
+
+    Raises:
+        StaleFolder: it holds something else.
+    """
+    own = finished(folder) and manifest(folder).get("stage") == kind
+    if not own and folder.is_dir() and any(folder.iterdir()):
+        raise StaleFolder(
+            f"{folder}: is not empty and holds no {kind}. Choose another folder, or empty it."
+        )
     return folder
 
 

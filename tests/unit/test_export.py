@@ -13,7 +13,7 @@ from reelm import files
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig, split
 from reelm.data.tables import Catalog, Features, read_catalog, read_features
-from reelm.errors import BadData, ConfigError
+from reelm.errors import BadData, ConfigError, StaleFolder
 from reelm.export import export, summary
 from reelm.ingest import IngestConfig, ingest
 
@@ -192,6 +192,53 @@ def test_the_command_writes_what_it_says(tmp_path):
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert "Did you mean 'recbole'" in wrong.stderr
     assert made.is_dir()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    other = files.finish(tmp_path / "run", stage="train", rows=3)
+    before = (other / files.MANIFEST).read_bytes()
+    with pytest.raises(StaleFolder, match="not empty and holds no export"):
+        export("recbole", data_of(), other)
+    assert [p.name for p in other.iterdir()] == [files.MANIFEST]
+    assert (other / files.MANIFEST).read_bytes() == before
+
+
+def test_what_an_export_left_before_is_taken_away(tmp_path):
+    data, folder = data_of(), tmp_path / "out"
+    export("recbole", data, folder, split(data))
+    (folder / "mine.txt").write_text("not of the export")
+    export("recbole", data, folder)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "manifest.json", "mine.txt", "reelm.inter", "reelm.item", "reelm.user",
+    ]  # fmt: skip
+    with pytest.raises(BadData, match="cut the data first"):
+        export("mmrec", data, folder)
+    assert files.manifest(folder)["settings"]["format"] == "recbole"
+
+
+def test_who_is_asked_only_after_the_way_back_is_counted(tmp_path):
+    late = pl.DataFrame(
+        {
+            "user_id": ["new", "new", "last"],
+            "video_id": ["v1", "v2", "v3"],
+            "timestamp": [1.7e9 + 800, 1.7e9 + 900, 1.7e9 + 999],
+            "value": [1.0, 1.0, 1.0],
+        }
+    )
+    data = Dataset.build(pl.concat([events().drop("order"), late]).with_row_index("order"))
+    cut = split(
+        data, SplitConfig(name="global_time", valid_from=1.7e9 + 700, test_from=1.7e9 + 850)
+    )
+    folder = export("recbole", data, tmp_path / "out", cut)
+    _, again = back(folder, "recbole", tmp_path)
+    back_again = split(again)
+    more = {
+        part: len(getattr(back_again, part)) - len(getattr(cut, part)) for part in ("valid", "test")
+    }
+    assert files.manifest(folder)["unasked"] == more == {"valid": 1, "test": 1}
+    assert "global_time does not ask, as they have no history: test 1, valid 1" in summary(folder)
+    export("recbole", data, folder, split(data, SplitConfig(name="leave_last_two")))
+    assert "no history" not in summary(folder)
 
 
 def test_shares_that_leave_nothing_are_refused():

@@ -92,11 +92,7 @@ def _claim(out: Path, key: str, facts: dict[str, Any]) -> None:
     mark = out / _SETTINGS
     text = f'{{"key": "{key}"}}\n'
     if not mark.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise StaleFolder(
-                f"{out}: is not empty and holds no world. Choose another folder, or empty it."
-            )
-        files.write_text(mark, text)
+        files.write_text(files.vacant(out, STAGE) / mark.name, text)
     elif mark.read_text(encoding="utf-8") != text:
         wanted = ", ".join(f"{name} = {value}" for name, value in facts.items())
         raise StaleFolder(
