@@ -1,37 +1,28 @@
 """Watching videos and asking about them: what happens where the model is.
 
-Answers are checked against the question's schema; one that breaks it is asked for once more. A
-request that the model cannot survive is found by halving, and fails alone. While the way to the
-model is closed, the asking waits.
+Answers are checked against the question's schema; one that breaks it is asked for once more, and
+what both cost is counted, also where neither is of use.
 """
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from reelm.backends.base import Answer, Backend, Failure, Maker, Request, repair, show
+from reelm.annotate.way import Way
+from reelm.backends.base import Answer, Backend, Failure, Maker, Request, paid, repair, show
 from reelm.backends.blocks.replicas import Replicas
 from reelm.backends.blocks.schema import tidy
 from reelm.engine import DecodeConfig, Decoder
-from reelm.errors import BackendError, MediaError
+from reelm.errors import MediaError
 from reelm.media.views import Picture, pictures
 from reelm.prompts.base import Prompt
 
 MEDIA = "media"  # kind of failure of a file that cannot be decoded
-FEW = 8  # so many lost requests may mean that the way is closed
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-
-log = logging.getLogger(__name__)
 
 Outcome = Answer | Failure
-Ask = Callable[[list[Any]], list[Any]]
-"""Gives an outcome for each request, in order."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ class Asker:
             patience_s: how long to wait for a closed way to open.
         """
         self._backend, self._questions, self._decoder = backend, questions, decoder
-        self._patience_s = patience_s
+        self._way = Way(backend.address, patience_s)
 
     def load(self, tasks: Sequence[Todo]) -> Loaded:
         """What to ask about each video; a file that cannot be decoded has failed already.
@@ -142,76 +133,17 @@ class Asker:
 
     def _answers(self, asked: Sequence[tuple[Request, type[Prompt]]]) -> list[Outcome]:
         """Checked answers; those that are not what was asked for are asked once more."""
-        said = self._through([request for request, _ in asked])
+        said = self._way.through([request for request, _ in asked], self._backend.answer)
         first = [checked(*one, answer) for one, answer in zip(asked, said, strict=True)]
         wrong = [(one, prompt) for one, (_, prompt) in zip(first, asked, strict=True)
                  if isinstance(one, Invalid)]  # fmt: skip
         again = [(repair(i.request, i.said.text, i.why.message), prompt) for i, prompt in wrong]
-        said = self._through([request for request, _ in again])
+        said = self._way.through([request for request, _ in again], self._backend.answer)
         second = iter(
             _second(one, checked(*asking, answer))
             for (one, _), asking, answer in zip(wrong, again, said, strict=True)
         )
         return [next(second) if isinstance(one, Invalid) else one for one in first]
-
-    def _through(self, requests: list[Any], ask: Ask | None = None) -> list[Any]:
-        """Answers, or failures of the requests themselves; waits while the way is closed.
-
-        Args:
-            ask: asks the model; `Backend.answer` if None.
-        """
-        if not requests:
-            return []
-        ask = ask or self._backend.answer
-        said = halving(ask, requests)
-        lost = [n for n, one in enumerate(said) if _lost(one)]
-        if len(lost) < FEW:
-            return said
-        came = (r for r, one in zip(requests, said, strict=True) if not isinstance(one, Failure))
-        again = self._wait([requests[n] for n in lost], next(came, None), ask)
-        for n, one in zip(lost, again, strict=True):
-            said[n] = one
-        return said
-
-    def _wait(self, requests: list[Any], witness: Any, ask: Ask) -> list[Any]:
-        """Ask a request at growing distances until one comes through; then all that were lost.
-
-        Args:
-            witness: one that was answered just now. If it comes through again and the others do
-                not, these are at fault themselves and not the way. If None, the lost ones take
-                turns, since one of them may never come through.
-
-        Raises:
-            BackendError: nothing came through within the patience.
-        """
-        end, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
-        turns = cycle([witness] if witness else requests)
-        while _lost(first := halving(ask, [probe := next(turns)])[0]):
-            if time.monotonic() + pause > end:
-                raise self._closed(first)
-            if pause == FIRST_PAUSE_S:
-                said = self._where, first.message, self._patience_s
-                log.warning("%s: nothing comes through (%s); tried again for up to %g s", *said)
-            time.sleep(pause)
-            pause = min(LONGEST_PAUSE_S, 2 * pause)
-        rest = halving(ask, [one for one in requests if one is not probe])
-        if witness:
-            return rest
-        if all(map(_lost, rest)):
-            raise self._closed(rest[0])
-        left = iter(rest)
-        return [first if one is probe else next(left) for one in requests]
-
-    @property
-    def _where(self) -> str:
-        return self._backend.address or "the model"
-
-    def _closed(self, told: Failure) -> BackendError:
-        return BackendError(
-            told.kind,
-            f"{self._where}: nothing came through for {self._patience_s:g} s ({told.message}). "
-            "What was answered before is kept; see to the server, then run the same command again.",
-        )
 
 
 @dataclass(frozen=True)
@@ -233,27 +165,8 @@ def checked(request: Request, prompt: type[Prompt], said: Outcome) -> "Outcome |
     try:
         prompt.model_validate_json(good.text)
     except ValidationError as error:
-        return Invalid(request, said, Failure("schema", str(error)[:400]))
+        return Invalid(request, said, paid(Failure("schema", str(error)[:400]), said))
     return good
-
-
-def halving(answer: Ask, requests: list[Any]) -> list[Any]:
-    """Answers; where the model raises, its halves are asked, until the guilty one stands alone.
-
-    Raises:
-        BackendError: the model says itself that it cannot go on.
-    """
-    if not requests:
-        return []
-    try:
-        return answer(requests)
-    except BackendError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the boundary to foreign code; the rest goes on
-        if len(requests) == 1:
-            return [Failure("model", f"{type(error).__name__}: {error}"[:400])]
-    half = len(requests) // 2
-    return halving(answer, requests[:half]) + halving(answer, requests[half:])
 
 
 def _parts(shown: Sequence[Picture], told: str, question: str) -> tuple[str | Picture, ...]:
@@ -263,12 +176,6 @@ def _parts(shown: Sequence[Picture], told: str, question: str) -> tuple[str | Pi
 
 def _second(first: Invalid, second: "Outcome | Invalid") -> Outcome:
     """What a repair came to, at the price of both answers."""
-    if isinstance(second, Invalid):
-        return second.why
-    if isinstance(second, Failure):
-        return second
-    return second.after(first.said)
-
-
-def _lost(said: Any) -> bool:
-    return isinstance(said, Failure) and said.passing
+    if isinstance(second, Answer):
+        return second.after(first.said)
+    return paid(second.why if isinstance(second, Invalid) else second, first.said)

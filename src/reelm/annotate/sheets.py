@@ -64,6 +64,7 @@ class Form:
 PLACE = {name: place for place, name in enumerate(SAID)}
 KIND = PLACE["error_kind"]
 TOKENS = ("tokens_in", "tokens_out")
+PRICE = slice(PLACE["seconds"], PLACE["tokens_out"] + 1)
 VIDEOS = Form()
 
 
@@ -75,8 +76,9 @@ class Sheet:
     question: Question
     known: Known
     """Answers that the model need not give again."""
-    unpaid: set[Key]
-    """Of them those that are in no line of the ledger yet."""
+    unpaid: Known
+    """What waits in this folder and is in no line of the ledger yet, failures that are asked again
+    included."""
     form: Form = VIDEOS
 
     def path(self, number: int) -> Path:
@@ -93,15 +95,14 @@ class Sheet:
             )
         ]
         self._table(self.path(number), self.form.columns, rows)
-        paid = [row_of(one) for _, one in said if isinstance(one, Answer)]
-        free = [key(todo) for todo, one in said if one is None]
-        paid += [self.known[one] for one in free if one in self.unpaid]
+        paid = [row_of(one) for _, one in said if one is not None]
+        paid += [self.unpaid.pop(key(todo)) for todo, _ in said if key(todo) in self.unpaid]
         tokens = {name: sum(row[PLACE[name]] for row in paid) for name in TOKENS}
         return {"rows": len(rows), **tokens}
 
     def hold(self, said: Mapping[Key, Outcome]) -> None:
         """Keep answers until their parts are written, by whomever."""
-        rows = {one: row_of(outcome) for one, outcome in said.items()}
+        rows = {one: self._with_unpaid(one, row_of(outcome)) for one, outcome in said.items()}
         self._keep("answered", rows)
         self.known.update(rows)
         self.unpaid.update(rows)
@@ -121,16 +122,23 @@ class Sheet:
 
     def drop_failed(self) -> None:
         """Take away the manifest and the parts that hold failures, so that these are asked again;
-        the answers that stand beside them are kept."""
+        what the parts hold is kept, and is not paid for twice."""
         (self.folder / files.MANIFEST).unlink(missing_ok=True)
         for part in self._parts():
             table = _firsts(_table([part], self.form.content), self.form.content)
-            answers = table.filter(pl.col("error_kind").is_null())
-            if len(answers) < len(table):
-                paid = _by_key(answers)
+            if table["error_kind"].count():
+                paid = _by_key(table)
                 self._keep("kept", paid)
-                self.unpaid.difference_update(paid)
+                for one in paid:
+                    self.unpaid.pop(one, None)
                 part.unlink()
+
+    def _with_unpaid(self, one: Key, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The row, at the price also of what it takes the place of, if that is in no ledger."""
+        if one not in self.unpaid:
+            return row
+        both = zip(row[PRICE], self.unpaid[one][PRICE], strict=True)
+        return (*row[: PRICE.start], *(new + old for new, old in both), *row[PRICE.stop :])
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
@@ -176,9 +184,10 @@ def open_sheet(
         if json.loads(other.read_text(encoding="utf-8")).get("asked") == asked:
             _learn(known, other.parent, wanted, again, form.content)
     answered, kept = (
-        set(_by_key(_table(_waiting(folder, name), form.content))) for name in ("answered", "kept")
+        _by_key(_table(_waiting(folder, name), form.content)) for name in ("answered", "kept")
     )
-    return Sheet(folder, question, known, answered - kept, form)
+    unpaid = {one: said for one, said in answered.items() if one not in kept}
+    return Sheet(folder, question, known, unpaid, form)
 
 
 def key(todo: Todo) -> Key:
@@ -239,7 +248,7 @@ def _stands(said: Sequence[Any], again: bool) -> bool:
 
 def row_of(outcome: Outcome) -> tuple[Any, ...]:
     """An outcome as SAID names it."""
+    cost = round(outcome.seconds, 4), outcome.tokens_in, outcome.tokens_out
     if isinstance(outcome, Answer):
-        cost = round(outcome.seconds, 4), outcome.tokens_in, outcome.tokens_out
         return (outcome.text, None, None, *cost, outcome.repaired)
-    return (None, outcome.kind, outcome.message, 0.0, 0, 0, None)
+    return (None, outcome.kind, outcome.message, *cost, None)

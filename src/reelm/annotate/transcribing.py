@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from reelm import files
-from reelm.annotate.asking import MEDIA, Made, Outcome, Question, Todo, halving
+from reelm.annotate.asking import MEDIA, Made, Outcome, Question, Todo
 from reelm.annotate.hearing import RATE, Wave, Whisper, identity, spoken
 from reelm.annotate.sheets import Sheet, open_sheet
+from reelm.annotate.way import halving
 from reelm.backends.base import Answer, Failure
 from reelm.cost import Ledger
 from reelm.data.tables import Catalog

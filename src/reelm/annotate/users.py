@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -175,7 +175,7 @@ class _Choosing(_Reading):
             for request in requests
         ]
         begun = time.perf_counter()
-        said = iter(self._through(asked, partial(_choose, self._backend)))
+        said = iter(self._way.through(asked, partial(_choose, self._backend)))
         taken_s = (time.perf_counter() - begun) / max(1, len(asked) // 2)
         return [
             (todo, [_decided(next(said), next(said), taken_s)] if todo.asked else [])
@@ -193,7 +193,7 @@ def _decided(
     """The letters of the edge, by the order that was shown first, as an answer."""
     edge = dossiers.decided(first, second)
     if isinstance(edge, Failure):
-        return edge
+        return edge if edge in (first, second) else replace(edge, seconds=taken_s)
     named = {"liked": LETTERS[edge.best], "disliked": LETTERS[edge.worst], "weight": edge.weight}
     return Answer(json.dumps(named, separators=(",", ":")), 0, 0, taken_s)
 

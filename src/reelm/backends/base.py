@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from reelm.config import Config
 from reelm.media.views import Picture, View
@@ -65,27 +65,38 @@ class Answer:
 
     def after(self, first: "Answer") -> "Answer":
         """This answer at the price of both: the first was not what was asked for."""
-        return Answer(
-            self.text,
-            first.tokens_in + self.tokens_in,
-            first.tokens_out + self.tokens_out,
-            first.seconds + self.seconds,
-            repaired=True,
-        )
+        return replace(paid(self, first), repaired=True)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no answer."""
+    """Why there is no answer, and what was spent all the same: a reply that is of no use was read
+    and written like any other."""
 
     kind: str
     """One of KINDS."""
     message: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
 
     @property
     def passing(self) -> bool:
         """True if the way to the model failed, and not the request."""
         return self.kind.startswith(PASSING)
+
+
+Paid = TypeVar("Paid", Answer, Failure)
+
+
+def paid(outcome: Paid, before: Answer | Failure) -> Paid:
+    """The outcome at the price of both: what came before it was paid for too."""
+    return replace(
+        outcome,
+        tokens_in=outcome.tokens_in + before.tokens_in,
+        tokens_out=outcome.tokens_out + before.tokens_out,
+        seconds=outcome.seconds + before.seconds,
+    )
 
 
 class BackendConfig(Config):

@@ -13,7 +13,16 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, repair
+from reelm.backends.base import (
+    Answer,
+    Backend,
+    BackendConfig,
+    Failure,
+    Paid,
+    Request,
+    paid,
+    repair,
+)
 from reelm.backends.blocks.chat import ChatConfig, body, content, read
 from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
@@ -132,7 +141,7 @@ class OpenAIHTTP(Backend):
             return good
         second = self._ask(repair(request, first.text, good.message))
         if isinstance(second, Failure):
-            return second
+            return paid(second, first)
         return tidy(second.after(first), request.schema)
 
     def _ask(self, request: Request) -> Answer | Failure:
@@ -142,8 +151,7 @@ class OpenAIHTTP(Backend):
         if isinstance(reply, Failure):
             return reply
         call.worked()
-        said = read(reply, request)
-        return said if isinstance(said, Failure) else _after(said, start)
+        return _after(read(reply, request), start)
 
     def _choose(self, request: Request, choices: Sequence[str]) -> list[float] | Failure:
         call = _Call(replace(request, schema=None, max_tokens=1), self.config, self._dialects)
@@ -203,8 +211,8 @@ class _Call:
             self._dialects.worked(self._spoken)
 
 
-def _after(answer: Answer, start: float) -> Answer:
-    return replace(answer, seconds=time.perf_counter() - start)
+def _after(said: Paid, start: float) -> Paid:
+    return replace(said, seconds=time.perf_counter() - start)
 
 
 def _shut(config: OpenAIHTTPConfig, trouble: Trouble) -> str:

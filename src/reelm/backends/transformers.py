@@ -187,7 +187,7 @@ class Transformers(Backend):
         text = self.inputs.tokenizer.decode(row.tokens, skip_special_tokens=True)
         if request.schema and not row.done:
             said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
-            return Failure("truncated", said)
+            return Failure("truncated", said, read, len(row.tokens), seconds)
         return Answer(text.strip(), read, len(row.tokens), seconds)
 
     def _choose(self, pairs: list[tuple[Request, Sequence[str]]]) -> list[list[float]]:

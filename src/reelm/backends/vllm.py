@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from reelm import files
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
+from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, paid
 from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.schema import read_json
 from reelm.errors import BackendError
@@ -183,14 +183,15 @@ def messages(request: Request, begun: str | None = None) -> list[dict[str, Any]]
 def said(request: Request, out: Any, seconds: float) -> Answer | Failure:
     """What an output says; with a schema, only if it obeys."""
     text, tokens = out.outputs[0].text.strip(), out.outputs[0].token_ids
+    answer = Answer(text, len(out.prompt_token_ids), len(tokens), seconds)
     if request.schema is not None:
         if out.outputs[0].finish_reason == "length":
             told = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
-            return Failure("truncated", told)
+            return paid(Failure("truncated", told), answer)
         value = read_json(text, request.schema)
         if isinstance(value, Failure):
-            return value
-    return Answer(text, len(out.prompt_token_ids), len(tokens), seconds)
+            return paid(value, answer)
+    return answer
 
 
 def tail(out: Any, count: int) -> float | Failure:

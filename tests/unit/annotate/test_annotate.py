@@ -6,7 +6,7 @@ import pytest
 from grey import Decoded
 from reelm import annotate as verb
 from reelm import files
-from reelm.annotate import AnnotateConfig, annotate, annotate_all, asking
+from reelm.annotate import AnnotateConfig, annotate, annotate_all, way
 from reelm.backends.base import Answer, Failure
 from reelm.backends.fake import Fake, FakeConfig
 from reelm.cost import Ledger
@@ -134,11 +134,14 @@ def test_an_answer_that_stays_wrong_is_a_failure_that_says_how(catalog, tmp_path
     assert "answer.subject is not one of" in row["error"]
     asked = [r for r in backend.requests if r.key == "v05"]
     assert len(asked) == 2 and "dragon" in asked[1].parts[-1]
+    assert (row["tokens_in"], row["tokens_out"]) == (2, 2), "both answers were written"
+    (line,) = Ledger(next((tmp_path / "notes").iterdir())).lines()
+    assert line.tokens_out == notes["tokens_out"].sum()
 
 
 def test_a_way_that_opens_again_is_waited_for(catalog, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr(asking.time, "sleep", pauses.append)
+    monkeypatch.setattr(way.time, "sleep", pauses.append)
 
     class Restarted(Tuned):
         left = 8 + 3  # a part's requests, and three that probe
@@ -173,9 +176,9 @@ class Away(Tuned):
 
 @pytest.mark.parametrize(("left", "words"), [(8 + 3, 1), (8, 0), (7, 0)])
 def test_a_way_that_closes_is_said_once(catalog, tmp_path, monkeypatch, caplog, left, words):
-    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
     annotate(catalog, Away(left), Attributes, AnnotateConfig(part=8), tmp_path)
-    told = [record.getMessage() for record in caplog.records if record.name == asking.__name__]
+    told = [record.getMessage() for record in caplog.records if record.name == way.__name__]
     said = "http://there/v1: nothing comes through (refused); tried again for up to 600 s"
     assert told == [said] * words
 

@@ -159,14 +159,40 @@ def test_what_is_left_can_be_written_out_again(catalog, backend, tmp_path):
     assert taken.open == 0
     kinds = read_notes(taken.folders[0])["error_kind"].drop_nulls().to_list()
     assert sorted(kinds) == ["media", "schema"], "an answer that came and was wrong is a failure"
-    assert files.manifest(taken.folders[0])["cost"]["tokens_out"] == 7 * 5
+    assert files.manifest(taken.folders[0])["cost"]["tokens_out"] == 8 * 5
     assert out(catalog, backend, tmp_path) is None
     again = out(catalog, backend, tmp_path, config=PART.model_copy(update={"retry_failed": True}))
     assert len(lines(again)) == 1 and files.finished(taken.folders[0])
     batches.read(again, back(tmp_path, map(result, lines(again))))
     table = read_notes(taken.folders[0])
     assert table["error_kind"].drop_nulls().to_list() == ["media"]
-    assert files.manifest(taken.folders[0])["cost"]["tokens_out"] == 8 * 5
+    assert files.manifest(taken.folders[0])["cost"]["tokens_out"] == 9 * 5, "one was asked twice"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_wrong_answer_that_waits_for_its_part_is_paid_for_beside_the_one_after_it(
+    catalog, backend, tmp_path, elsewhere
+):
+    first = out(catalog, backend, tmp_path)
+    every = lines(first)
+    wrong = result(every[2])
+    wrong["response"]["body"]["choices"][0]["message"]["content"] = '{"subject": 3}'
+    (notes,) = batches.read(first, back(tmp_path, [wrong, *map(result, every[3:])])).folders
+    assert not files.finished(notes) and list(notes.glob("answered-*"))
+    retry = PART.model_copy(update={"retry_failed": True})
+    if elsewhere:
+        server = Speaking(backend.config)
+        annotate(catalog, server, Attributes, retry, tmp_path)
+        server.close()
+        fresh = read_notes(notes).filter(pl.col("video_id").is_in(server.asked))
+        own = fresh["tokens_out"].sum()
+        assert server.asked == ["v00", "v01", "v02"]
+    else:
+        second = out(catalog, backend, tmp_path, config=retry)
+        batches.read(second, back(tmp_path, map(result, lines(second))))
+        own = 3 * 5
+    assert read_notes(notes)["error_kind"].drop_nulls().to_list() == ["media"]
+    assert files.manifest(notes)["cost"]["tokens_out"] == (1 + 5) * 5 + own
 
 
 def test_reading_again_changes_nothing(catalog, backend, tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -9,8 +10,8 @@ import pytest
 
 from grey import Decoded
 from reelm import annotate as verb
-from reelm.annotate import AnnotateConfig, annotate, asking
-from reelm.backends.base import KINDS, Failure
+from reelm.annotate import AnnotateConfig, annotate, way
+from reelm.backends.base import KINDS, Answer, Failure
 from reelm.backends.blocks import http
 from reelm.backends.fake import Fake
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
@@ -40,7 +41,7 @@ def catalog(tmp_path, monkeypatch) -> Catalog:
 def asked(catalog, tmp_path, monkeypatch):
     """A function that annotates against a server with faults; notes and what the server saw."""
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
-    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def ask(name, **faults):
@@ -81,7 +82,7 @@ def test_every_item_ends_as_the_right_answer_or_as_a_typed_failure(asked):
 
 
 def test_a_request_that_never_comes_through_does_not_close_the_way(catalog, tmp_path, monkeypatch):
-    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
     bad = {f"v{n:03d}" for n in range(20, 30)}
 
     class Picky(Fake):
@@ -96,7 +97,7 @@ def test_a_request_that_never_comes_through_does_not_close_the_way(catalog, tmp_
 
 
 def test_the_lost_take_turns_where_nothing_came_through(catalog, tmp_path, monkeypatch):
-    monkeypatch.setattr(asking.time, "sleep", lambda _: None)
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
 
     class Restarted(Fake):
         left = 40 + 3
@@ -114,3 +115,16 @@ def test_the_lost_take_turns_where_nothing_came_through(catalog, tmp_path, monke
     calm = read_notes(annotate(catalog, Fake(), Attributes, config, tmp_path / "calm"))
     both = notes.filter(pl.col("answer").is_not_null()).join(calm, on="video_id")
     assert (both["answer"] == both["answer_right"]).all(), "answers keep their places"
+
+
+def test_what_is_asked_twice_is_paid_for_twice(monkeypatch):
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
+    tries = Counter()
+
+    def ask(requests):
+        tries.update(requests)
+        empty = Failure("bad_response", "no text", 7, 5, 0.5)
+        return [empty if n > 0 and tries[n] == 1 else Answer("{}", 7, 1, 0.5) for n in requests]
+
+    said = way.Way("", 5).through(list(range(way.FEW + 1)), ask)
+    assert said == [Answer("{}", 14, 2, 1.0)] + [Answer("{}", 14, 6, 1.0)] * way.FEW

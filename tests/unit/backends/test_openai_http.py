@@ -171,6 +171,11 @@ def test_every_failure_has_its_kind_and_no_request_is_lost(server, speak):
     assert [a.passing for a in answers if isinstance(a, Failure)] == [
         True, True, True, False, False, False, False, False, True, True,
     ]  # fmt: skip
+    once, twice, never = (7, 5), (14, 10), (0, 0)
+    assert [(a.tokens_in, a.tokens_out) for a in answers] == [
+        once, never, never, never, twice, twice, once, once, never, once, never, once,
+    ]  # fmt: skip
+    assert all((a.seconds > 0) == (a.tokens_out > 0) for a in answers)
 
 
 def test_a_server_that_recovers_is_asked_again(server, speak):
@@ -237,6 +242,16 @@ def test_a_wrong_answer_is_repaired_once(server, speak):
     (answer,) = speak().answer([ask(1, FACTS)])
     assert answer.text == GOOD and (answer.tokens_in, answer.tokens_out) == (14, 10)
     assert "colour is missing" in question(server.bodies[1])
+
+
+def test_a_repair_that_never_comes_is_told_at_the_price_of_the_first(server, speak):
+    def script(body, tried):
+        again = "not valid" in question(body)
+        return (400, {"error": "too long"}) if again else (200, said('{"subject":"cat"}'))
+
+    server.script = script
+    (answer,) = speak(structured="json_schema", retries=0).answer([ask(1, FACTS)])
+    assert (answer.kind, answer.tokens_in, answer.tokens_out) == ("http_400", 7, 5)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def test_an_answer_that_does_not_end_is_truncated_and_a_long_prompt_is_told(back
     short, long = ask(1, FACTS, max_tokens=5), ask(2, FACTS, max_tokens=5000)
     first, second = backend.answer([short, long])
     assert (first.kind, second.kind) == ("truncated", "bad_request")
+    assert first.tokens_in > 5 <= first.tokens_out and first.seconds > 0
+    assert second.tokens_in == second.tokens_out == 0, "it was never read"
     assert "the model reads 1024" in second.message
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import tiny_llava
 from reelm.backends.base import Answer, Failure, Request
-from reelm.backends.vllm import VLLM, VLLMConfig, engine_settings, messages
+from reelm.backends.vllm import VLLM, VLLMConfig, engine_settings, messages, said
 from reelm.errors import BackendError
 from tiny_llava import FACTS, ask
 
@@ -119,3 +119,15 @@ def test_the_library_itself_answers_on_a_tiny_llava(tmp_path):
     assert all(isinstance(one, Answer) for one in said)
     scores = backend.choose([ask(1)], [["red", "blue"]])[0]
     assert isinstance(scores, list) and all(score < 0 for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "kind"), [("{", "length", "truncated"), ('{"a": 1}', "stop", "schema")]
+)
+def test_an_answer_that_is_of_no_use_was_written_all_the_same(text, ended, kind):
+    told = SimpleNamespace(text=text, token_ids=[1, 2], finish_reason=ended)
+    reply = SimpleNamespace(outputs=[told], prompt_token_ids=[0, 1, 2])
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    failed = said(Request("v", ("What?",), schema), reply, 0.5)
+    assert isinstance(failed, Failure) and failed.kind == kind
+    assert (failed.tokens_in, failed.tokens_out, failed.seconds) == (3, 2, 0.5)

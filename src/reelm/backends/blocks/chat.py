@@ -65,27 +65,28 @@ def body(
 
 def read(reply: Mapping[str, Any], request: Request) -> Answer | Failure:
     """What a chat completion holds. The answer may still break the request's schema."""
+    tokens = [0, 0]
     try:
-        choice = reply["choices"][0]
-        message, ended = choice["message"], choice.get("finish_reason")
         usage = reply.get("usage") or {}
         tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
+        choice = reply["choices"][0]
+        message, ended = choice["message"], choice.get("finish_reason")
         text = message.get("content")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        return Failure("bad_response", f"not a chat completion: {type(error).__name__}: {error}")
+        said = f"not a chat completion: {type(error).__name__}: {error}"
+        return Failure("bad_response", said, *tokens)
     if message.get("refusal") or ended == "content_filter":
-        return Failure(
-            "refused", str(message.get("refusal") or "the server's content filter")[:200]
-        )
+        said = str(message.get("refusal") or "the server's content filter")[:200]
+        return Failure("refused", said, *tokens)
     if not isinstance(text, str):
-        return Failure("bad_response", "the message holds no text")
+        return Failure("bad_response", "the message holds no text", *tokens)
     if (
         ended == "length"
         and request.schema
         and isinstance(read_json(text, request.schema), Failure)
     ):
         said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
-        return Failure("truncated", said)
+        return Failure("truncated", said, *tokens)
     return Answer(text.strip(), tokens[0], tokens[1], 0.0)
 
 

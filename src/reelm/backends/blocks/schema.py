@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reelm.backends.base import Answer, Failure
+from reelm.backends.base import Answer, Failure, paid
 
 FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -48,7 +48,7 @@ def tidy(answer: Answer, schema: Mapping[str, Any]) -> Answer | Failure:
     """The answer as plain JSON without a blank too many, or what is wrong with it."""
     value = read_json(answer.text, schema)
     if isinstance(value, Failure):
-        return value
+        return paid(value, answer)
     return replace(answer, text=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
