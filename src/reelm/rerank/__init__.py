@@ -25,7 +25,7 @@ from typing import Any
 import polars as pl
 
 from reelm import files
-from reelm.backends.base import Backend
+from reelm.backends.base import Backend, Failure
 from reelm.data.split import Split
 from reelm.rerank.lessons import lessons
 from reelm.rerank.lists import Lists, RerankConfig, dealt, drawn, lines
@@ -34,7 +34,8 @@ from reelm.rerank.report import best_weight, compared, figures, mixed, scored, s
 from reelm.runs import Run
 
 VERSION = 2
-SAID = "said.jsonl"
+SAID, REPORT = "said.jsonl", "report.json"
+LATER = {"patience_s"}  # settings that change no answer
 
 __all__ = [
     "Lists",
@@ -57,7 +58,8 @@ def rerank(
     config: RerankConfig,
     work: Path,
 ) -> Path:
-    """Fill `work/reports/rerank-<run>-<key>/`; call it again to go on after a kill.
+    """Fill `work/reports/rerank-<run>-<key>/`; call it again to go on after a kill, or to ask again
+    what the way to the reader lost.
 
     report.json has, for every way to order the lists (`order` as shown, `popularity`, the `run`,
     the `reader`, and `mixed`), the means and the differences from the run with bootstrap intervals;
@@ -68,29 +70,43 @@ def rerank(
 
     Raises:
         BadData: the run learned from other data, or fewer videos are told of than a list holds.
+        BackendError: the way to the reader stayed closed, or it failed on all that was asked. What
+            was said is kept; the folder is not finished.
     """
     run.may_be_asked(split.train)
     inputs = {
         "run": run.identity, "split": split.fingerprint, "reader": reader.identity(),
         "told": files.digest(json.dumps(sorted(told.items())).encode()),
     }  # fmt: skip
-    key = files.key("rerank", VERSION, config.model_dump(), inputs)
+    settings = config.model_dump(exclude=LATER)
+    key = files.key("rerank", VERSION, settings, inputs)
     folder = work / "reports" / f"rerank-{run.name}-{key}"
-    if files.finished(folder):
+    if _settled(folder):
         return folder
     begun = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / files.MANIFEST).unlink(missing_ok=True)
     texts = dealt(told, config.seed) if config.dealt else told
-    ask = Kept(reader, folder / SAID)
+    ask = Kept(reader, folder / SAID, config.patience_s)
     rows, report = _tested(run, split, texts, ask, config)
     with files.atomic(folder / "per_user.parquet") as tmp:
         rows.write_parquet(tmp)
-    files.write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    files.write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
     return files.finish(
-        folder, stage="rerank", version=VERSION, key=key, settings=config.model_dump(),
+        folder, stage="rerank", version=VERSION, key=key, settings=settings,
         inputs=inputs, rows=len(rows), failed=sum(ask.failed.values()),
         seconds=round(time.monotonic() - begun, 1),
     )  # fmt: skip
+
+
+def _settled(folder: Path) -> bool:
+    """True if a folder is finished and asking again would tell nothing else: something was said,
+    and no request failed on its way."""
+    said = folder / SAID
+    if not files.finished(folder) or (said.is_file() and not said.stat().st_size):
+        return False
+    failed = json.loads((folder / REPORT).read_text(encoding="utf-8"))["failed"]
+    return not any(Failure(kind, "").passing for kind in failed)
 
 
 def _tested(
@@ -111,6 +127,7 @@ def _tested(
     report = compared(found, test) | {
         "weight of the run": weight,
         "lists": len(rows),
+        "requests": ask.asked,
         "failed": ask.failed,
         "moved by turning": moved,
     }

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Int
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from reelm import files
 from reelm.backends.base import Request
@@ -58,6 +58,8 @@ class RerankConfig(Config):
     """Lists of validation, and as many of the test."""
     dealt: bool = False
     """Tell of each video what belongs to another: a placebo."""
+    patience_s: NonNegativeFloat = 600.0
+    """Seconds to wait for a server that nothing comes through to, before the run stops."""
     seed: int = 0
     """Of the lists."""
 

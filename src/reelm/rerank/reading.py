@@ -1,50 +1,96 @@
 """What a reader says of lists: asked once, kept, and turned back into scores."""
 
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from reelm.annotate.way import Way
 from reelm.backends.base import Backend, Failure, Request
 from reelm.cost import progress
+from reelm.errors import BackendError
 from reelm.rerank.lists import Lists, RerankConfig, choices, request
 
-AT_ONCE = 64  # requests between two writes to disk
+AT_ONCE = 64  # requests that go out together
+
+log = logging.getLogger(__name__)
 
 Scores = Float[np.ndarray, "lists candidates"]
 
 
 class Kept:
-    """Asks, and keeps what was said, so that nothing is asked twice."""
+    """Asks, and keeps what was said, so that nothing is asked twice; waits while the way to the
+    reader is closed."""
 
-    def __init__(self, reader: Backend, path: Path) -> None:
+    def __init__(self, reader: Backend, path: Path, patience_s: float | int = 0) -> None:
+        self.asked = 0
         self.failed: dict[str, int] = {}
         self._reader, self._path = reader, path
+        self._way = Way(reader.address, patience_s)
         *whole, cut = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        self._known = dict(map(json.loads, whole))
+        told = [_told(line) for line in whole]
+        self._known = dict(filter(None, told))
+        if lost := told.count(None):
+            log.warning("%s: %d lines cannot be read; what they held is asked again", path, lost)
         if cut:  # by a kill; what is added must not be glued to it
             os.truncate(path, path.stat().st_size - len(cut))
 
     def __call__(self, requests: Sequence[Request], choices: Sequence[str]) -> list[Any]:
-        """A log-probability per choice for each request, or None where the reader failed."""
+        """A log-probability per choice for each request, or None where the reader failed.
+
+        Raises:
+            BackendError: the way to the reader stayed closed, or it failed on all these requests.
+        """
         open_ = [one for one in requests if one.key not in self._known]
+        why: list[Failure] = []
         with progress("rerank", len(requests), len(requests) - len(open_)) as advance:
             for at in range(0, len(open_), AT_ONCE):
                 some = open_[at : at + AT_ONCE]
-                said = self._reader.choose(some, [choices] * len(some))
-                with self._path.open("a") as file:
-                    for one, logs in zip(some, said, strict=True):
-                        if isinstance(logs, Failure):
-                            self.failed[logs.kind] = self.failed.get(logs.kind, 0) + 1
-                            continue
-                        self._known[one.key] = logs
-                        file.write(json.dumps([one.key, logs]) + "\n")
+                said = self._way.through(some, partial(self._ask, choices))
+                why += [one for one in said if isinstance(one, Failure)]
                 advance(len(some))
+        self.asked += len(requests)
+        kinds = Counter(one.kind for one in why)
+        self.failed = dict(kinds + Counter(self.failed))
+        if why and len(why) == len(requests):
+            raise BackendError(
+                why[0].kind,
+                f"rerank: all {len(requests)} requests failed ({counted(kinds)}), the first "
+                f"with: {why[0].message}. No report is written; see to the reader, then run the "
+                "same command again.",
+            )
         return [self._known.get(one.key) for one in requests]
+
+    def _ask(self, choices: Sequence[str], some: Sequence[Request]) -> list[Any]:
+        """What is said is kept at once: the way may close behind it."""
+        said = self._reader.choose(some, [choices] * len(some))
+        with self._path.open("a") as file:
+            for one, logs in zip(some, said, strict=True):
+                if not isinstance(logs, Failure) and one.key not in self._known:
+                    self._known[one.key] = logs
+                    file.write(json.dumps([one.key, logs]) + "\n")
+        return said
+
+
+def counted(failed: Mapping[str, int]) -> str:
+    """Failures by their kind, in words."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(failed.items()))
+
+
+def _told(line: bytes) -> tuple[str, list[float]] | None:
+    """The key of a request and what was said; None if a line cannot be read."""
+    try:
+        key, logs = json.loads(line)
+        return str(key), [float(one) for one in logs]
+    except (ValueError, TypeError):
+        return None
 
 
 def read(
@@ -56,6 +102,9 @@ def read(
     Letters score by the mean of their log-probabilities over the turns, candidates that are shown
     alone by that of Yes against No. A list that the reader failed on has the same score everywhere:
     its target comes last.
+
+    Raises:
+        BackendError: the way to the reader stayed closed, or it failed on all that was asked.
     """
     count = config.candidates
     turns = sorted({n * count // config.turns for n in range(config.turns)})

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 
 from reelm import metrics, paired
+from reelm.backends.base import Failure
 from reelm.rerank.lists import Lists
-from reelm.rerank.reading import Scores
+from reelm.rerank.reading import Scores, counted
 from reelm.runs import Run
 
 WEIGHTS = tuple(round(0.1 * n, 1) for n in range(11))  # of the run, tried on validation
@@ -79,6 +80,18 @@ def compared(
     return {"ways": ways, "less the run": against, "reader hit@1 by place of the target": by_place}
 
 
+def _failures(facts: Mapping[str, Any]) -> str:
+    """How many of how many requests failed, why, and what becomes of those that may yet succeed;
+    reports of before they were counted do not tell of how many."""
+    failed = facts["failed"]
+    told = " of ".join(
+        str(n) for n in (sum(failed.values()), facts.get("requests")) if n is not None
+    )
+    told += " requests failed" + (f" ({counted(failed)})" if failed else "")
+    passing = sum(count for kind, count in failed.items() if Failure(kind, "").passing)
+    return told + (f"; the same command asks {passing} of them again" if passing else "")
+
+
 def _interval(found: paired.Interval) -> list[float]:
     return [round(float(value), 5) for value in (found.mean, found.low, found.high)]
 
@@ -94,7 +107,6 @@ def summary(folder: Path) -> str:
     mean, low, high = facts["less the run"]["reader"]["ndcg"]
     rows.append(
         f"{facts['lists']} lists; reader less run {mean:+.3f} ({low:+.3f}, {high:+.3f}); mixed: "
-        f"{facts['weight of the run']:.0%} of the run, chosen on validation; "
-        f"{sum(facts['failed'].values())} requests failed"
+        f"{facts['weight of the run']:.0%} of the run, chosen on validation; {_failures(facts)}"
     )
     return "\n".join(rows)

@@ -1,5 +1,6 @@
 """Short lists in the order of somebody who reads: readers that count, fail, or like one letter."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 
 from circle import circle_events
 from reelm import files, rerank, runs, train
+from reelm.annotate import way
 from reelm.backends.base import Failure
 from reelm.backends.fake import Fake
 from reelm.data.dataset import Dataset
 from reelm.data.preferences import LETTERS
 from reelm.data.split import leave_last_two
-from reelm.errors import BadData
+from reelm.errors import BackendError, BadData
 from reelm.models.popularity import Popularity
 from reelm.rerank import RerankConfig, reading
 from reelm.tallies import Tallies
@@ -133,11 +135,19 @@ def test_candidates_shown_alone_score_by_yes_against_no(split, run, told, tmp_pa
 
 
 def test_a_reader_that_fails_comes_last_and_is_counted(split, run, told, tmp_path):
-    reader = Reader(lambda request, letters: Failure("refused", "no"))
-    found = report(rerank.rerank(run, split, told, reader, SMALL, tmp_path))
+    count = itertools.count()
+
+    def refuses(request, letters):  # all but one view of a list of validation, and of the test
+        return Failure("refused", "no") if next(count) % 24 else likes_the_first(request, letters)
+
+    folder = rerank.rerank(run, split, told, Reader(refuses), SMALL, tmp_path)
+    found = report(folder)
     assert found["ways"]["reader"]["ndcg"][0] == pytest.approx(1 / np.log2(5), abs=1e-4)
-    assert found["failed"] == {"refused": 2 * 2 * 12}
+    assert (found["failed"], found["requests"]) == ({"refused": 2 * 2 * 12 - 2}, 2 * 2 * 12)
     assert found["ways"]["mixed"] == found["ways"]["run"], "whatever the weight of who says nothing"
+    assert "46 of 48 requests failed (46 refused)" in rerank.summary(folder)
+    again = Reader(likes_the_first)
+    assert rerank.rerank(run, split, told, again, SMALL, tmp_path) == folder and not again.asked
 
 
 def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_path, monkeypatch):
@@ -164,6 +174,81 @@ def test_what_was_said_before_a_kill_is_not_asked_again(split, run, told, tmp_pa
         third = Reader(likes_the_first)
         rerank.rerank(run, split, told, third, SMALL, tmp_path / "killed")
         assert third.asked == left, "what was asked after the kill is kept too"
+
+
+def test_a_reader_that_never_answers_leaves_no_finished_folder(split, run, told, tmp_path):
+    reader = Reader(lambda request, letters: Failure("unsupported", "no log-probabilities"))
+    with pytest.raises(
+        BackendError, match=r"all 24 requests failed \(24 unsupported\), .*no log-pr"
+    ):
+        rerank.rerank(run, split, told, reader, SMALL, tmp_path)
+    assert reader.asked == 24, "those of the test are not asked"
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert not files.finished(folder) and not (folder / "report.json").exists()
+    assert files.finished(rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path))
+
+
+def test_a_folder_that_an_older_version_finished_without_a_word_is_asked_again(
+    split, run, told, tmp_path
+):
+    folder = rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path)
+    (folder / rerank.SAID).write_text("")
+    again = Reader(likes_the_first)
+    rerank.rerank(run, split, told, again, SMALL, tmp_path)
+    assert again.asked == 2 * 2 * 12
+
+
+def test_a_way_that_closes_leaves_the_folder_open_and_what_was_said_kept(
+    split, run, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
+    monkeypatch.setattr(reading, "AT_ONCE", 10)
+
+    def closes(request, letters):
+        closes.asked += 1
+        gone = closes.asked > 31
+        return Failure("connection", "refused") if gone else likes_the_first(request, letters)
+
+    closes.asked = 0
+    hasty = SMALL.model_copy(update={"patience_s": 0.0})
+    with pytest.raises(BackendError, match=r"nothing came through for 0 s .refused.*What was answ"):
+        rerank.rerank(run, split, told, Reader(closes), hasty, tmp_path)
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert not files.finished(folder)
+    kept = len((folder / rerank.SAID).read_text().splitlines())
+    second = Reader(likes_the_first)
+    assert rerank.rerank(run, split, told, second, SMALL, tmp_path) == folder, "patience is no key"
+    assert kept == 31 and second.asked == 48 - 31, "also what was said beside what was lost"
+    straight = rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path / "other")
+    assert report(folder) == report(straight)
+
+
+def test_what_was_lost_on_the_way_is_asked_again_by_the_same_command(split, run, told, tmp_path):
+    def loses(request, letters):
+        loses.left -= 1
+        return Failure("timeout", "5 s") if loses.left >= 0 else likes_the_first(request, letters)
+
+    loses.left = 3
+    folder = rerank.rerank(run, split, told, Reader(loses), SMALL, tmp_path)
+    said = rerank.summary(folder)
+    assert "3 of 48 requests failed (3 timeout); the same command asks 3 of them again" in said
+    second = Reader(likes_the_first)
+    assert rerank.rerank(run, split, told, second, SMALL, tmp_path) == folder
+    assert second.asked == 3 and report(folder)["failed"] == {}
+    assert "0 of 48 requests failed" in rerank.summary(folder)
+
+
+def test_a_line_that_was_spoilt_is_asked_again(split, run, told, tmp_path, caplog):
+    folder = rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path)
+    straight, said = report(folder), folder / rerank.SAID
+    lines = said.read_bytes().splitlines()
+    lines[5], lines[9], lines[11] = b'["half', b"\xff\xfe", b"[1, 2, 3]"
+    said.write_bytes(b"\n".join(lines) + b"\n")
+    (folder / files.MANIFEST).unlink()
+    again = Reader(likes_the_first)
+    rerank.rerank(run, split, told, again, SMALL, tmp_path)
+    assert again.asked == 3 and report(folder) == straight
+    assert "3 lines cannot be read" in caplog.text
 
 
 def test_there_are_letters_for_all_candidates():
