@@ -38,7 +38,7 @@ def cut(two_tastes) -> Split:
 
 def outcomes(folder: Path) -> list[dict]:
     """What does not depend on the clock."""
-    return [t.model_dump(exclude={"started_at", "cpu_s"}) for t in trials.read(folder)]
+    return [t.model_dump(exclude={"started_at", "cpu_s", "seconds"}) for t in trials.read(folder)]
 
 
 # ---- ranges

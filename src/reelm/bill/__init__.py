@@ -10,13 +10,19 @@ import polars as pl
 from pydantic import NonNegativeFloat
 
 from reelm import files, sources
+from reelm.bill import once
 from reelm.config import Config
 from reelm.cost import LEDGER, Ledger
 from reelm.data.corrections import id_column
 from reelm.errors import BadData
 
-STAGES = ("catalog", "notes", "features", "runs", "searches", "reports")
-BUSY = {"runs", "searches", "reports"}  # without a ledger a model was busy all of their time
+STAGES = ("catalog", "notes", "features", "runs", "tuned", "searches", "reports")
+BUSY = {
+    "runs",
+    "tuned",
+    "searches",
+    "reports",
+}  # without a ledger a model was busy all of their time
 AMOUNTS = ("tokens_in", "tokens_out", "seconds", "cpu_s", "device_s", "joules")
 JOULES_PER_KWH = 3.6e6
 
@@ -68,16 +74,18 @@ class Entry:
 
 
 def stages(work: Path, rates: RatesConfig | None = None) -> list[Entry]:
-    """One entry per stage folder of a work folder, whether finished or not.
+    """One entry per stage folder of a work folder, whether finished or not. A search and a
+    comparison have what is not in the folders of their runs and reports.
 
     Raises:
         BadData: there is nothing that costs are known of.
     """
+    told = {folder.name for folder in (work / "runs").glob("*")}
     found = [
         priced(entry, rates)
         for stage in STAGES
         for folder in sorted((work / stage).glob("*"))
-        if (entry := _entry(folder)) is not None
+        if (entry := _entry(folder, told)) is not None
     ]
     if not found:
         raise BadData(f"{work}: no stage folder with costs. Name the folder that stages wrote to.")
@@ -201,26 +209,43 @@ def _cell(entry: Entry, what: str) -> str:
     return short + ("+" if what in entry.lacks else "")
 
 
-def _entry(folder: Path) -> Entry | None:
-    """What a stage folder cost; None if it does not tell."""
-    done = files.finished(folder)
+def _entry(folder: Path, told: set[str] | None = None) -> Entry | None:
+    """What a stage folder cost; None if it does not tell.
+
+    Args:
+        told: names of runs that other entries tell of; those of a search are added.
+    """
+    stage, done = folder.parent.name, files.finished(folder)
     facts = files.manifest(folder) if done else {}
-    name = f"{folder.parent.name}/{folder.name}"
-    if (folder / LEDGER).is_file():
-        sums = Ledger(folder, repair=False).total()
-        lost = frozenset(AMOUNTS) if sums["lost"] else frozenset[str]()
-        amounts = {what: sums[what] for what in AMOUNTS}
-        rows = facts.get("rows", sums["rows"])
-        return Entry(
-            name, rows, facts.get("failed"), _valid(facts), **amounts, lacks=lost, finished=done
-        )
-    if facts.get("seconds") is None:
+    name = f"{stage}/{folder.name}"
+    held = once.waiting(folder) if stage == "notes" else {}
+    if (folder / LEDGER).is_file() or held.get("rows"):
+        return _of_ledger(folder, facts, held)
+    if stage == "searches":
+        seconds, cpu_s = once.searched(folder, told if told is not None else set())
+    elif facts.get("seconds") is None:
         return None
-    device = facts["seconds"] if folder.parent.name in BUSY else 0.0
+    else:
+        own = facts.get("stage") == "compare"
+        seconds = once.compared(folder, facts) if own else facts["seconds"]
+        cpu_s = _cpu_s(folder)
     return Entry(
-        name, *_rows(facts), seconds=facts["seconds"],
-        cpu_s=_cpu_s(folder), device_s=device,
+        name, *_rows(facts), seconds=seconds, cpu_s=cpu_s,
+        device_s=seconds if stage in BUSY else 0.0, finished=done,
     )  # fmt: skip
+
+
+def _of_ledger(folder: Path, facts: Mapping[str, Any], held: Mapping[str, int]) -> Entry:
+    """The sums of a ledger, and what waits to be told by it."""
+    name = f"{folder.parent.name}/{folder.name}"
+    sums = Ledger(folder, repair=False).total()
+    lost = frozenset(AMOUNTS) if sums["lost"] else frozenset[str]()
+    amounts = {what: sums[what] for what in AMOUNTS}
+    for what in ("tokens_in", "tokens_out"):
+        amounts[what] += held.get(what, 0)
+    rows = facts.get("rows", sums["rows"] + held.get("rows", 0))
+    failed, done = facts.get("failed"), files.finished(folder)
+    return Entry(name, rows, failed, _valid(facts), **amounts, lacks=lost, finished=done)
 
 
 def _valid(facts: Mapping[str, Any]) -> float | None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,15 +74,12 @@ def plot(
         cost, key = getattr(entry, against), _key(work / entry.name)
         told = _quality(reports[key], metric) if key in reports else None
         if cost is None or told is None:
-            why = f"{against} is not known" if cost is None else f"no report with {metric}"
-            left_out.append((entry.name, why))
+            lost = f"no report with {metric}" if key in reports else "no report"
+            left_out.append((entry.name, f"{against} is not known" if cost is None else lost))
         else:
             dots.append((entry.name.partition("/")[2], cost, *told))
     if not dots:
-        raise BadData(
-            f"{work}: no run to plot: {'; '.join(f'{n}: {w}' for n, w in left_out) or 'no runs'}. "
-            "Run `reelm evaluate`, choose another --metric, or another --against."
-        )
+        raise BadData(f"{work}: no run to plot: {_lacking(left_out)}.")
     unit = {"money": currency, "joules": "J", "tokens_in": "tokens", "tokens_out": "tokens"}
     label = f"{against.removesuffix('_s').replace('_', ' ')} ({unit.get(against, 's')})"
     return Plot(metric, label, *_placed(dots), left_out)
@@ -145,6 +143,16 @@ def png(made: Plot, scale: int = 2) -> bytes:
     out = io.BytesIO()
     image.save(out, format="PNG")
     return out.getvalue()
+
+
+def _lacking(left_out: Sequence[tuple[str, str]]) -> str:
+    """What runs lack to be drawn, how many lack it, and what to do."""
+    told = []
+    for why, count in Counter(why for _, why in left_out).items():
+        fix = "choose another --against" if "known" in why else "choose another --metric"
+        fix = "run `reelm evaluate` on one" if why == "no report" else fix
+        told.append(f"{why} for {count} of them: {fix}")
+    return "; ".join(told) or "there is none: run `reelm train`"
 
 
 def _reports(work: Path) -> dict[str, Path]:

@@ -274,16 +274,18 @@ def _try(task: Search, trial: Trial, earlier: Sequence[Trial]) -> Trial:
     """The trial with what came of it."""
     for one in earlier:
         if one.settings == trial.settings and one.state == "done":
-            same = {"valid": one.valid, "run": one.run, "cpu_s": 0.0}
+            same = {"valid": one.valid, "run": one.run, "cpu_s": 0.0, "seconds": 0.0}
             told = {"state": "done", "reason": f"settings of trial {one.number}"}
             return trial.model_copy(update=same | told)
+    begun, spent = time.monotonic(), time.process_time()
     try:
         return trial.model_copy(update={"state": "done", **_trained(task, trial.settings)})
     except (MissingInput, MissingPackage):  # to be put right, not to be counted
         raise
     except Exception as error:  # noqa: BLE001 - hours of other trials must not be lost to one
         reason = f"{type(error).__name__}: {error}"
-        return trial.model_copy(update={"state": "failed", "reason": reason})
+        told = {"state": "failed", "reason": reason, "cpu_s": round(time.process_time() - spent, 3)}
+        return trial.model_copy(update=told | {"seconds": round(time.monotonic() - begun, 3)})
 
 
 def _trained(task: Search, settings: Mapping[str, Value]) -> dict[str, Any]:
@@ -302,7 +304,8 @@ def _trained(task: Search, settings: Mapping[str, Value]) -> dict[str, Any]:
         assert questions is not None
         valid = train.validated(model, questions, schedule)
     spent = sum(row["cpu_s"] for row in rows) if rows else time.process_time() - begun
-    return {"valid": valid, "run": folder.name, "cpu_s": round(spent, 3)}
+    seconds = files.manifest(folder)["seconds"]
+    return {"valid": valid, "run": folder.name, "cpu_s": round(spent, 3), "seconds": seconds}
 
 
 def _sweep(task: Search, tried: Sequence[Trial]) -> None:

@@ -37,6 +37,8 @@ class Trial(Config):
     """Name of the folder in work/runs, which may have been removed since."""
     cpu_s: float | None = None
     """Processor seconds of its training, validation included; 0 for what was tried before."""
+    seconds: float | None = None
+    """Wall time of the same, or of what was tried until it failed."""
     reason: str = ""
     """Why it failed, or which earlier trial had the same settings."""
 

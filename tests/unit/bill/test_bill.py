@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -11,6 +12,8 @@ from reelm import bill, files
 from reelm.bill import RatesConfig, page, priced, runs, stages, table, total
 from reelm.cost import Cost, Ledger
 from reelm.errors import BadData, ConfigError
+from reelm.search import trials
+from reelm.search.trials import Trial
 from reelm.sources import Sources
 
 
@@ -169,7 +172,7 @@ def test_quality_against_cost(work, tmp_path):
     assert [(dot.name, dot.cost, dot.quality, dot.best) for dot in made.dots] == [
         ("popularity-e", 1, 0.1, True), ("sasrec-d", 75, 0.2, True), ("mf-g", 500, 0.15, False),
     ]  # fmt: skip
-    assert made.left_out == [("runs/mf-h", "no report with recall@10")]
+    assert made.left_out == [("runs/mf-h", "no report")]
     cheap, good, dear = made.dots
     assert cheap.x < good.x < dear.x and good.y < dear.y < cheap.y and good.high < good.y < good.low
     text = page.write(made, tmp_path / "plot.html").read_text()
@@ -184,6 +187,76 @@ def test_a_plot_that_cannot_be_drawn_says_what_to_choose(work, tmp_path):
         page.plot(work, runs(work), "recall@10", "second")
     with pytest.raises(BadData, match=r"no report with recall@11.*--metric"):
         page.plot(work, runs(work), "recall@11", "seconds")
-    made = page.plot(work, runs(work), "mixed/recall@10", "seconds")
+    shutil.rmtree(work / "reports")
+    with pytest.raises(BadData, match=r"plot: no report for 2 of them: run `reelm evaluate` on one\.$"):
+        page.plot(work, runs(work), "recall@10", "seconds")
+    made = page.Plot("recall@10", "seconds", [], [], [], [])
     with pytest.raises(ConfigError, match=r"\.html or \.png"):
         page.write(made, tmp_path / "plot.svg")
+
+
+def tried(number, run, seconds, **more):
+    told = {"number": number, "state": "done", "settings": {}, "started_at": 0.0, "run": run}
+    return Trial(**told | {"seconds": seconds, "cpu_s": seconds, "valid": 0.1} | more)
+
+
+def test_a_search_is_counted_without_the_runs_that_are_there(work):
+    folder = stage(work, "searches", "sasrec-s", rows=4, failed=1, seconds=99.0)
+    gone, failed = tried(1, "sasrec-gone", 6.0), tried(2, None, 2.0, state="failed", valid=None)
+    again = tried(3, "sasrec-gone", 0.0, cpu_s=0.0)
+    trials.write(folder, [tried(0, "sasrec-d", 10.0), gone, failed, again])
+    other = stage(work, "searches", "sasrec-t", rows=1, failed=0, seconds=50.0)
+    trials.write(other, [tried(0, "sasrec-gone", 6.0)])
+    found = {entry.name: entry for entry in stages(work)}
+    assert (found["searches/sasrec-s"].seconds, found["searches/sasrec-s"].cpu_s) == (8, 8)
+    assert (found["searches/sasrec-t"].seconds, found["searches/sasrec-t"].device_s) == (0, 0)
+    assert total(stages(work)).device_s == 45 + 5 + 10 + 1 + 8 + 2  # two reports of a second
+
+
+def test_trials_of_before_their_seconds_were_told_are_not_guessed(work):
+    folder = stage(work, "searches", "sasrec-s", rows=1, failed=0, seconds=99.0)
+    trials.write(folder, [tried(0, "sasrec-gone", None, cpu_s=3.0)])
+    search = by_name(stages(work))["searches"]
+    assert search.seconds is None and search.cpu_s == 3
+    assert "seconds" in total(stages(work)).lacks
+
+
+def test_a_comparison_is_counted_without_the_runs_and_reports_that_it_made(work):
+    cells = [{"run": "mf-i", "report": "mf-i-test"}, {"run": "sasrec-d", "report": None}]
+    old = files.manifest(work / "runs" / "sasrec-d") | {"finished_at": 0.0}
+    files.write_text(work / "runs" / "sasrec-d" / files.MANIFEST, json.dumps(old))
+    run(work, "mf-i", "i", 20.0, recall=0.1)
+    folder = stage(work, "reports", "compare-x", stage="compare", rows=2, failed=0, seconds=25.0)
+    (folder / "report.json").write_text(json.dumps({"cells": cells}))
+    found = {entry.name: entry for entry in stages(work)}
+    assert found["reports/compare-x"].seconds == 25 - 20 - 1
+
+
+def test_tuned_models_count(work):
+    stage(work, "tuned", "small-q", rows=5, failed=1, seconds=40.0)
+    tuned = by_name(stages(work))["tuned"]
+    assert (tuned.seconds, tuned.device_s, tuned.rows) == (40, 40, 5)
+
+
+@pytest.mark.parametrize("told", [None, "a title"])
+def test_answers_that_wait_for_their_part_count_once(work, told):
+    folder = work / "notes" / "caption-w"
+    folder.mkdir()
+
+    def kept(name, shas, tokens):
+        columns = {"sha256": shas, "told": [told] * len(shas)}
+        columns |= {"tokens_in": [tokens] * len(shas), "tokens_out": [1] * len(shas)}
+        types = {"sha256": pl.String, "told": pl.String}
+        pl.DataFrame(columns, schema_overrides=types).write_parquet(folder / name)
+
+    kept("answered-00000.parquet", ["a", "b"], 100)
+    (waits,) = (entry for entry in stages(work) if entry.name == "notes/caption-w")
+    assert (waits.tokens_in, waits.tokens_out, waits.rows, waits.finished) == (200, 2, 2, False)
+    kept("answered-00001.parquet", ["a", "c"], 150)  # an answer that took the place of a failure
+    kept("part-00000.parquet", ["b"], 100)
+    Ledger(folder).add(Cost(0, 1, 1.0, tokens_in=100, tokens_out=1))
+    (waits,) = (entry for entry in stages(work) if entry.name == "notes/caption-w")
+    assert (waits.tokens_in, waits.rows) == (100 + 300, 3)
+    kept("kept-00000.parquet", ["c"], 150)
+    (waits,) = (entry for entry in stages(work) if entry.name == "notes/caption-w")
+    assert waits.tokens_in == 100 + 150
