@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 
-from reelm.errors import NonFinite
+from reelm.errors import ConfigError, NonFinite
 
 Pairs = tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]
 ACCURACY = ("recall", "ndcg", "hit", "mrr")
@@ -139,7 +139,12 @@ def per_question(
     Args:
         rank: of each target, from `ranks`.
         offsets: targets of question q are offsets[q]:offsets[q + 1]; none has no target.
+
+    Raises:
+        ConfigError: a k is below 1.
     """
+    if min(ks, default=1) < 1:
+        raise ConfigError(f"metrics at k = {min(ks)}: a list has 1 place at least.")
     size = np.diff(offsets)
     question = np.repeat(np.arange(len(size)), size)
     found = {}

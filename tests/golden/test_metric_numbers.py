@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reelm import metrics
+from reelm.errors import ConfigError
 
 LOG2_3 = math.log2(3)
 
@@ -87,3 +88,9 @@ def test_the_best_of_a_small_table():
     assert metrics.top(scores, 3).tolist() == [[0, 2, 1], [1, 4, 3]]  # of two .5 the first column
     assert metrics.top(scores, 3, barred, pool).tolist() == [[2, 1, 3], [3, 2, 0]]
     assert metrics.top(scores, 5, barred, pool)[0].tolist() == [2, 1, 3, -1, -1]
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_lists_have_a_place_at_least(k):
+    with pytest.raises(ConfigError, match=rf"k = {k}"):
+        metrics.per_question(np.array([1, 2]), np.array([0, 1, 2]), (5, k))

@@ -67,7 +67,10 @@ def test_measures_of_the_other_kind(passed_by):
         learned(replace(passed_by, valid_shown=liked), auc)
 
 
-@pytest.mark.parametrize("measure", ["mixed/ndgc@10", "mixed/recall", "all/ndcg@10", "places/ndcg"])
+@pytest.mark.parametrize(
+    "measure", ["mixed/ndgc@10", "mixed/recall", "all/ndcg@10", "places/ndcg", "mixed/ndcg@0",
+                "mixed/recall@00", "mixed/hit@-1"],
+)  # fmt: skip
 def test_a_misspelt_measure_is_refused_before_training(measure):
     with pytest.raises(ConfigError, match=r"train\.measure"):
         parse(train.TrainConfig, {"measure": measure}, "train")
