@@ -281,14 +281,19 @@ def search(
 ) -> None:
     """Try settings of a recommender, judged by validation alone; run it again to go on."""
     from reelm import search as verb
+    from reelm.train import coverage
 
     raw = asked.raw(settings, sets)
     said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     chosen = asked.section("search", raw)
-    folder = verb.search(found.read(), model, raw, chosen, work, found)
+    split = found.read()
+    for line in coverage(split.train, verb.needs(model, raw, chosen)):
+        typer.echo(line)
+    folder = verb.search(split, model, raw, chosen, work, found)
     typer.echo(verb.summary(folder))
     _made(folder)
+    sys.exit(verb.fruitless(folder))
 
 
 @app.command()

@@ -22,7 +22,7 @@ from reelm import config, files, sources, train
 from reelm.cli import app
 from reelm.data.split import Questions, Split, SplitConfig, leave_last_two, split
 from reelm.errors import ConfigError, MissingInput, MissingPackage, StaleFolder
-from reelm.search import SearchConfig, search, summary, trials
+from reelm.search import SearchConfig, fruitless, needs, search, summary, trials
 from reelm.search.space import Range
 from reelm.search.trials import Trial, propose
 
@@ -69,7 +69,8 @@ def test_a_range_is_read_and_written(text, values):
     [
         ("chioce(1, 2)", "Did you mean 'choice'"),
         ("choice 1 2", "write it as"),
-        ("choice(1, 2", "write it as"),
+        ("choice", "choice lacks its brackets; write it as"),
+        ("choice(1, 2", "choice lacks its closing bracket ); write it as"),
         ("choice()", "choice takes"),
         ("choice(1,,2)", "choice takes"),
         ("choice([1], [2])", "choice takes"),
@@ -130,6 +131,15 @@ def test_a_grid_takes_choices_only():
         ({"model.dim": "choice(8)"}, {"model": {"laiers": 1}}, "Did you mean 'model.layers'"),
         ({"train.seed": "choice(1, 2)"}, BASE, "how trials are judged"),
         ({"model.dim": "choice(8)"}, {"train": {"epochs": 0}}, "train.epochs"),
+        ({"model.dim": 'choice(8, "a")'}, BASE, r"search\.space: model\.dim = \"a\": .*integer$"),
+        ({"model.dim": "int(0, 8)"}, BASE, r"search\.space: model\.dim = 0: .*greater than 0$"),
+        ({"model.dim": "uniform(8, 16)"}, BASE, r"model\.dim = 11\.0\d+: .*integer"),
+        ({"model.dropout": "uniform(0, 2)"}, BASE, r"model\.dropout = 0\.76\d*: |dropout = 2\.0:"),
+        (
+            {"model.items": "choice(id, nope)", "train.clip": "choice(1, 0)"},
+            BASE,
+            r'model\.items = "nope".*; search\.space: train\.clip = 0',
+        ),
     ],
 )
 def test_what_no_trial_could_run_with_is_said_before(cut, tmp_path, space, base, said):
@@ -272,6 +282,28 @@ def test_features_that_are_missing_are_not_counted_as_a_failure(cut, tmp_path):
     chosen = SearchConfig(trials=2, space={"model.items": "choice(content)"})
     with pytest.raises(MissingInput, match=r"features\.text"):
         search(bare, "sasrec", BASE, chosen, tmp_path)
+
+
+def test_features_that_some_trial_needs_are_asked_for_before_the_first(cut, tmp_path):
+    bare = replace(cut, train=replace(cut.train, features={}, has_feature={}))
+    chosen = SearchConfig(sampler="grid", space={"model.items": "choice(id, both)"})
+    with pytest.raises(MissingInput, match=r"features\.text"):
+        search(bare, "sasrec", BASE, chosen, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert needs("sasrec", BASE, chosen) == ("features.text",)
+
+
+def test_a_search_in_which_nothing_succeeds_says_so(cut, tmp_path, monkeypatch):
+    def fails(*given):
+        raise ValueError("no weights")
+
+    monkeypatch.setattr(train, "train_run", fails)
+    chosen = SearchConfig(trials=2, space={"model.dim": "choice(8, 16)"})
+    folder = search(cut, "sasrec", BASE, chosen, tmp_path)
+    assert fruitless(folder) and summary(folder).count("ValueError: no weights") == 2
+    assert summary(folder).splitlines()[-1].startswith("no trial succeeded")
+    short = SearchConfig(trials=2, space=RATES, time_s=1e-9)
+    assert not fruitless(search(cut, "sasrec", BASE, short, tmp_path))
 
 
 def test_the_same_settings_are_trained_once(cut, tmp_path):

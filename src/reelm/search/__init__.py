@@ -34,8 +34,8 @@ from reelm.config import Config
 from reelm.cost import steps
 from reelm.data.split import Split
 from reelm.engine import alone
-from reelm.errors import ConfigError, MissingInput, MissingPackage, nearest
-from reelm.search import page, trials
+from reelm.errors import ConfigError, MissingInput, MissingPackage
+from reelm.search import checks, page, trials
 from reelm.search.space import Range, Value, flat
 from reelm.search.trials import Trial
 from reelm.sources import Sources
@@ -43,7 +43,6 @@ from reelm.train import TrainConfig
 
 STAGE, VERSION = "search", 1
 SECTIONS = ("model", "train")  # what may be searched
-JUDGES = ("measure", "validate_on", "seed")  # figures under two values of these do not compare
 
 __all__ = ["Range", "SearchConfig", "Trial", "search", "summary"]
 
@@ -191,17 +190,12 @@ def search(
     Raises:
         MissingPackage: Optuna, or something that a trial needs, is not installed.
         MissingInput: a trial needs features that the dataset was loaded without.
-        ConfigError: nothing to search, a setting that is not there, or nothing to judge by.
+        ConfigError: nothing to search, a setting that is not there, a value that its setting may
+            not have, or nothing to judge by.
         StaleFolder: another process is at the same search.
     """
     trials.optuna()
-    own = {
-        section: {
-            k: v for k, v in base.get(section, {}).items() if f"{section}.{k}" not in chosen.space
-        }
-        for section in SECTIONS
-    }
-    task = Search(split, model, own, chosen, work, sources)
+    task = Search(split, model, _shared(base, chosen), chosen, work, sources)
     _check(task)
     ended = [one for one in trials.read(task.folder) if one.state != "running"]
     if files.finished(task.folder) and len(ended) >= task.total:
@@ -214,6 +208,19 @@ def search(
         return _finish(task, tried, time.monotonic() - begun)
 
 
+def needs(
+    model: str, base: Mapping[str, Mapping[str, Any]], chosen: SearchConfig
+) -> tuple[str, ...]:
+    """What some trial needs the dataset to be loaded with, e.g. "features.text"."""
+    return checks.needed(models.find(model), _shared(base, chosen), chosen.ranges)
+
+
+def fruitless(folder: Path) -> bool:
+    """Whether trials were made and every one of them failed."""
+    facts = files.manifest(folder)
+    return 0 < facts["failed"] == facts["rows"]
+
+
 def summary(folder: Path) -> str:
     """The best trial, what failed, and what to call next, as plain text."""
     tried, facts = trials.read(folder), files.manifest(folder)
@@ -223,30 +230,34 @@ def summary(folder: Path) -> str:
     for best in trials.ranked(tried)[:1]:
         lines.append(f"best: {_line(best)}")
         lines.append(f"next: {facts['command']}")
-    return "\n".join(lines + [f"failed: {_line(one)}" for one in failed])
+    lines += [f"failed: {_line(one)}" for one in failed]
+    if fruitless(folder):
+        lines.append("no trial succeeded: change search.space, or sections [model] and [train]")
+    return "\n".join(lines)
+
+
+def _shared(
+    base: Mapping[str, Mapping[str, Any]], chosen: SearchConfig
+) -> dict[str, dict[str, Any]]:
+    """Sections [model] and [train] without what is searched."""
+    return {
+        section: {
+            k: v for k, v in base.get(section, {}).items() if f"{section}.{k}" not in chosen.space
+        }
+        for section in SECTIONS
+    }
 
 
 def _check(task: Search) -> None:
-    """Find what would make every trial fail."""
-    if not task.ranges:
-        raise ConfigError(
-            "search.space is empty. Name what to search, e.g. "
-            "--set 'search.space.train.learning_rate=loguniform(1e-4, 1e-1)'."
-        )
-    kinds = {"model": models.find(task.model).Config, "train": TrainConfig}
-    named = [f"{section}.{key}" for section, values in task.base.items() for key in values]
-    known = [f"{section}.{key}" for section, kind in kinds.items() for key in kind.model_fields]
-    for name in [*task.ranges, *named]:
-        if name not in known:
-            hint = nearest(name, known)
-            raise ConfigError(f"{name}: {task.model} has no such setting to search.{hint}")
-    for name in (f"train.{key}" for key in JUDGES):
-        if name in task.ranges:
-            raise ConfigError(f"search.space: {name} decides how trials are judged; fix it.")
+    """Find what would make every trial fail, or some for certain."""
+    kind = models.find(task.model)
+    checks.named(task.model, kind, task.base, task.ranges)
+    checks.values(kind, task.base, task.ranges)
     if task.measure.endswith("loss"):
         raise ConfigError("search maximises train.measure; use places/auc in place of a loss.")
     if not len(task.split.valid):
         raise ConfigError("the split has no validation questions to judge trials by.")
+    checks.loaded(task.model, checks.needed(kind, task.base, task.ranges), task.split)
 
 
 def _run(task: Search) -> list[Trial]:

@@ -31,8 +31,11 @@ class Range:
             ValueError: saying what is wrong with it.
         """
         word, opened, inside = text.strip().partition("(")
-        if word not in WORDS or not opened or not inside.endswith(")"):
+        if word not in WORDS:
             raise ValueError(f"write it as {GRAMMAR}.{nearest(word, WORDS)}")
+        if not opened or not inside.endswith(")"):
+            lost = "closing bracket )" if opened else "brackets"
+            raise ValueError(f"{word} lacks its {lost}; write it as {GRAMMAR}.")
         values = _values(inside[:-1])
         if word == "choice":
             _check_choices(values)
