@@ -110,22 +110,28 @@ def newest_catalog(work: Path) -> Path:
 
 
 def notes(work: Path) -> Path:
-    """The newest notes about what videos show; transcripts have to be named by --notes.
+    """The newest notes about what videos show that hold an answer, or, where none do, the newest;
+    transcripts have to be named by --notes.
 
     Raises:
         BadData: there are none.
     """
     from reelm import files
 
-    return files.latest(work / "notes", keep=_of_pictures)
+    try:
+        return files.latest(work / "notes", keep=lambda facts: _of_pictures(facts, said=True))
+    except BadData:
+        return files.latest(work / "notes", keep=_of_pictures)
 
 
-def notes_to_encode(work: Path, reads: str) -> Path:
-    """The newest notes that an encoder can read; it is said which.
+def notes_to_encode(work: Path, reads: str, catalog: Any) -> Path:
+    """The newest notes that an encoder can read; it is said which, and if they are not about all
+    videos.
 
     Args:
         reads: the encoder's input; for `values`, notes without a short field (captions, summaries)
             are passed over.
+        catalog: whose videos are to be encoded.
 
     Raises:
         BadData: there are none.
@@ -134,7 +140,9 @@ def notes_to_encode(work: Path, reads: str) -> Path:
     from reelm.encode import holds_values
 
     def valued(facts: Mapping[str, Any]) -> bool:
-        return _of_pictures(facts) and ("schema" not in facts or holds_values(facts["schema"]))
+        return _of_pictures(facts, said=True) and (
+            "schema" not in facts or holds_values(facts["schema"])
+        )
 
     found = notes(work)
     if reads == "values" and not valued(files.manifest(found)):
@@ -146,7 +154,8 @@ def notes_to_encode(work: Path, reads: str) -> Path:
                 "else. Ask for some with `reelm annotate --prompt attributes`, or take --encoder "
                 "text --input notes."
             ) from error
-    typer.echo(f"notes: {found}, the newest that fit; --notes names others", err=True)
+    part = _part(found, catalog)
+    typer.echo(f"notes: {found}, the newest that fit{part}; --notes names others", err=True)
     return found
 
 
@@ -213,8 +222,24 @@ def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:
     return {left: right for left, _, right in parts}
 
 
-def _of_pictures(facts: Mapping[str, Any]) -> bool:
-    """Whether a notes folder with this manifest is about what videos show."""
+def _part(notes: Path, catalog: Any) -> str:
+    """That notes are about a part of a catalogue's videos only, if they are: they were asked for
+    with annotate.limit, or of another catalogue."""
+    from reelm.data.tables import read_notes
+    from reelm.engine import videos
+
+    wanted = {name for video in videos(catalog) for name in (video.id, *video.copies)}
+    there = len(wanted & set(read_notes(notes)["video_id"]))
+    if there == len(wanted):
+        return ""
+    return f", though about {there} of {len(wanted)} videos only (annotate.limit?)"
+
+
+def _of_pictures(facts: Mapping[str, Any], said: bool = False) -> bool:
+    """Whether a notes folder with this manifest is about what videos show and, with `said`, holds
+    an answer."""
+    if said and facts.get("failed", 0) >= facts.get("rows", 1):
+        return False
     from reelm.prompts.speech import Speech
 
     prompt = facts.get("settings", {}).get("prompt", {}).get("name")

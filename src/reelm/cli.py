@@ -137,12 +137,13 @@ def encode(
     from reelm import encode as verb
 
     raw = asked.raw(settings, sets, encode={"input": input} if input else {})
+    found = asked.catalog(catalog, work)
     chosen = asked.section("encode", raw)
     made = asked.sibling("encoders", encoder, raw, "encoder")
     reads = chosen.input or made.usual
     if notes is None and made.reads == "text" and verb.reads_notes(reads):
-        notes = asked.notes_to_encode(work, reads)
-    folder = verb.encode(asked.catalog(catalog, work), made, chosen, work, notes)
+        notes = asked.notes_to_encode(work, reads, found)
+    folder = verb.encode(found, made, chosen, work, notes)
     typer.echo(verb.summary(folder))
     _made(folder)
 

@@ -137,10 +137,35 @@ def test_encode_says_what_it_read_and_what_failed(work, monkeypatch):
     done = ran(work, "encode", "--encoder", "hashing", "--input", "notes")
     assert done.stderr == f"notes: {notes}, the newest that fit; --notes names others\n"
     first, last = done.stdout.splitlines()
-    assert first == "10 rows, 4 failed (4 no notes)" and files.finished(Path(last))
+    assert first == "10 rows, 4 failed (4 no answer in the notes)" and files.finished(Path(last))
     named = ran(work, "encode", "--encoder", "hashing", "--input", "notes", "--notes", notes)
     assert named.stderr == "" and named.stdout == done.stdout
     assert ran(work, "encode", "--encoder", "hashing").stdout.startswith("10 rows, 1 failed")
+
+
+def test_notes_without_an_answer_are_passed_over(work, monkeypatch):
+    monkeypatch.setattr(asked, "maker", lambda *_: Refusing())
+    refused = ran(work, "annotate", "--prompt", "caption", code=1).stdout.splitlines()
+    first = Path(refused[-1])
+    words = ("encode", "--encoder", "hashing", "--input", "notes")
+    assert asked.notes(work) == first, "where there is nothing else"
+    assert "not one" in str(ran(work, *words, code=1).exception)
+    said = annotated(work, "attributes", monkeypatch)
+    facts = files.manifest(first) | {"finished_at": files.manifest(said)["finished_at"] + 1}
+    files.write_text(first / files.MANIFEST, json.dumps(facts))
+    assert asked.notes(work) == said
+    done = ran(work, *words)
+    assert done.stderr == f"notes: {said}, the newest that fit; --notes names others\n"
+
+
+def test_notes_about_a_part_of_the_videos_are_said_to_be(work, monkeypatch):
+    monkeypatch.setattr(asked, "maker", lambda *_: Fake())
+    notes = ran(work, "annotate", "--set", "annotate.limit=3").stdout.splitlines()[-1]
+    done = ran(work, "encode", "--encoder", "hashing", "--input", "notes")
+    assert done.stderr == (
+        f"notes: {notes}, the newest that fit, though about 3 of 10 videos only (annotate.limit?); "
+        "--notes names others\n"
+    )
 
 
 def test_values_are_not_read_from_captions(work, monkeypatch):
@@ -203,3 +228,18 @@ def test_annotate_warns_before_pocket_is_asked(work, monkeypatch):
     monkeypatch.setattr(verb, "annotate_all", annotate_all)
     done = ran(work, "annotate", code=1)
     assert isinstance(done.exception, Gone) and "rendered world" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("rerank", "run"), ("annotate", "--prompt", "user_profile", "--backend", "tallies")],
+)
+def test_notes_that_nobody_named_are_named(work, monkeypatch, words):
+    notes = annotated(work, "attributes", monkeypatch)
+    monkeypatch.undo()
+    run = ran(work, "train", "--model", "popularity").stdout.splitlines()[-1]
+    asked_for = [run if word == "run" else word for word in words]
+    line = f"notes: {notes}, the newest that fit; --notes names others"
+    assert line in CliRunner().invoke(app, [*asked_for, "--work", str(work)]).stderr
+    named = CliRunner().invoke(app, [*asked_for, "--work", str(work), "--notes", str(notes)])
+    assert "names others" not in named.stderr
