@@ -4,7 +4,10 @@
 
 ml1m: single ratings of MovieLens-1M as CoLLM cut them by time; liked is a rating above 3. Nobody
 there has asked a language model, so the arms are the backbones, the encoded titles and genres
-(encoder-only), the same dealt to the wrong films (placebo), and each adaptor.
+(encoder-only), the same dealt to the wrong films (placebo), and each adaptor; and what counting
+says of the people (`reelm annotate --prompt user_profile --backend tallies`), by the genres of the
+films that each liked in the first half of training, of which half no place is learned, beside the
+same of others, nothing said at all, and the titles and genres themselves in one text (`history`).
 goodreads: books with the descriptions that GPT-3.5 wrote from their titles (ONCE's release); the
 CORE-core of it, each user's last book for the test and the one before for validation, and before
 every book one that was drawn by how often books are chosen, which counts as not liked. Interests
@@ -15,7 +18,9 @@ Weights are chosen by the AUC of validation; the test is opened once per arm and
 encoded by all-MiniLM-L6-v2 once and kept under REELM_WORK.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +29,12 @@ import study
 from study import Arm
 
 from reelm import files
+from reelm.backends.base import Answer
 from reelm.data.dataset import Dataset, DatasetConfig
 from reelm.data.packing import pack
 from reelm.data.split import Split, SplitConfig, split
 from reelm.data.tables import Features
+from reelm.dossiers import profile_dossiers
 from reelm.encoders.text import Text, TextConfig
 from reelm.formats.base import ReadOptions
 from reelm.formats.collm import CoLLM
@@ -37,6 +44,8 @@ from reelm.models.din import DINConfig
 from reelm.models.kar import KARConfig
 from reelm.models.once import ONCEConfig
 from reelm.models.pointwise import PointwiseConfig
+from reelm.prompts.user_profile import UserProfile
+from reelm.tallies import Answers, Tallies
 from reelm.train import TrainConfig
 
 CORE = (
@@ -48,6 +57,7 @@ TRAIN = TrainConfig(
 )  # fmt: skip
 LONG = TRAIN.model_copy(update={"epochs": 20, "patience": 20})
 """For goodreads, where a model may stand at chance for its first epochs."""
+LIKED, CUT = 20, 0.5  # films that a profile tells of, and the part of training that it sees
 SIZE = {"dim": 16, "max_length": 20, "dropout": 0.2}
 
 
@@ -60,6 +70,10 @@ def arms(data: str) -> list[Arm]:
         "encoder-only, mlp": title | {"adaptor": "mlp"},
         "encoder-only, dedicated": title | {"adaptor": "dedicated"},
         "encoder-only, shared": title | {"adaptor": "shared"},
+        "encoder-only, later halves": title | {"user_knowledge": "nothing"},
+        "encoder-only, profile": title | {"user_knowledge": "profile"},
+        "encoder-only, profile, dealt": title | {"user_knowledge": "profile, dealt"},
+        "encoder-only, history": title | {"user_knowledge": "history"},
     }
     books = {
         "encoder-only": title,
@@ -92,9 +106,32 @@ def ml1m() -> Split:
     """CoLLM's split with encoded titles and genres."""
     read = CoLLM().read(study.folder() / "ml1m", ReadOptions())
     texts = read.videos["title"] + ". " + read.videos["hashtags"].fill_null("")
-    features = [encoded("title", read.videos["video_id"].to_list(), texts.to_list())]
+    ids = read.videos["video_id"].to_list()
+    features = [encoded("title", ids, texts.to_list())]
     packed = pack([read.events], read.videos, DatasetConfig(exposures=True))
-    return split(Dataset.of(packed, [*features, *map(dealt, features)]), SplitConfig(name="given"))
+    cut = split(Dataset.of(packed, [*features, *map(dealt, features)]), SplitConfig(name="given"))
+    genres = read.videos["hashtags"].fill_null("").to_list()
+    notes = {i: {"genre": some.split()} for i, some in zip(ids, genres, strict=True) if some}
+    people = counted(cut, notes, dict(zip(ids, texts.to_list(), strict=True)))
+    return replace(cut, train=cut.train.with_profiles(people))
+
+
+def counted(cut: Split, notes: Answers, texts: Mapping[str, str]) -> list[Features]:
+    """What counting says of people by the notes of films they liked, the same of others, nothing,
+    and the texts of these films."""
+    found = profile_dossiers(cut, notes, LIKED, UserProfile, CUT)
+    told = Tallies().answer([one.request for one in found])
+    said = [json.loads(one.text) if isinstance(one, Answer) else {} for one in told]
+    ids, read = tuple(one.user for one in found), np.array([one.read for one in found])
+    lines = {
+        "profile": [UserProfile.as_text(one) or "-" for one in said],
+        "history": [". ".join(texts[film] for film in one.watched) for one in found],
+    }
+    made = [replace(encoded(name, ids, some, 256), read=read) for name, some in lines.items()]
+    nothing = replace(made[0], name="nothing", vectors=np.zeros_like(made[0].vectors))
+    others = np.random.default_rng(7).permutation(len(ids))
+    shuffled = replace(made[0], name="profile, dealt", vectors=made[0].vectors[others])
+    return [*made, nothing, shuffled]
 
 
 def goodreads(interests: bool = True) -> Split:
@@ -171,11 +208,11 @@ def shown(log: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([passed, liked]).drop("left").sort("order")
 
 
-def encoded(name: str, ids: Sequence[str], texts: Sequence[str]) -> Features:
-    """Vectors of texts, from the folder where they were kept before."""
+def encoded(name: str, ids: Sequence[str], texts: Sequence[str], longest: int = 96) -> Features:
+    """Vectors of texts of at most so many tokens, from the folder where they were kept before."""
     path = study.WORK / f"kar-{name}-{files.digest(chr(0).join(texts).encode())}.npy"
     if not path.is_file():
-        parts, encoder = [], Text(TextConfig(max_length=96))
+        parts, encoder = [], Text(TextConfig(max_length=longest))
         for at in range(0, len(texts), 64):
             parts.append(encoder.encode(texts[at : at + 64]))
         with files.atomic(path) as tmp:

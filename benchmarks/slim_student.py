@@ -15,15 +15,14 @@ that are measured are never among these.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from llmrec_worlds import Population, population
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from small_language import Size, chat, taught, vocabulary
+from transformers import PreTrainedTokenizerFast
 
 from reelm import dossiers, files
 from reelm.backends.base import Answer
@@ -43,30 +42,13 @@ CUT = 0.5
 LANGUAGE, LESSONS = 60, 62  # populations
 SCHOOL = tuple(range(70, 78))  # populations whose true tastes the teacher learns from
 SHARE = 0.5  # of the users of LESSONS
-BATCH = 8
 TUNED = LoraConfig(
     rank=16, alpha=32, epochs=10, batch_size=8, learning_rate=4e-3, patience=2, device="cpu",
     held_out=0.15,
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Size:
-    """Of a model, and how it learns to write from nothing."""
-
-    width: int
-    layers: int
-    epochs: int
-    rate: float
-
-
 STUDENT, TEACHER = Size(64, 3, 12, 3e-3), Size(224, 4, 3, 1.5e-3)
-SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-IGNORED = -100
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def told(people: Population, split: Split, cut: float = CUT) -> list[Dossier]:
@@ -93,8 +75,8 @@ def teacher(work: Path) -> Path:
             people = population(work, seed)
             asked = told(people, people.split())
             true = inferred(people, asked)
-            pairs += [(one, true[one.user]) for one in asked]
-        _taught(folder, TEACHER, _words(work), pairs)
+            pairs += [(_text(one), true[one.user]) for one in asked]
+        taught(folder, TEACHER, _words(work), pairs)
     return folder
 
 
@@ -136,8 +118,8 @@ def student(work: Path) -> tuple[Path, Path]:
     if not (folder / "base" / "config.json").is_file():
         people, rng = population(work, LANGUAGE), np.random.default_rng(0)
         asked = told(people, people.split())
-        pairs = [(one, drawn(one, rng)) for one in asked for _ in (1, 2)]
-        _taught(folder / "base", STUDENT, _words(work), pairs)
+        pairs = [(_text(one), drawn(one, rng)) for one in asked for _ in (1, 2)]
+        taught(folder / "base", STUDENT, _words(work), pairs)
     path = folder / "lessons.jsonl"
     if not path.is_file():
         people = population(work, LESSONS)
@@ -173,7 +155,7 @@ def lost(model: Transformers, asked: Sequence[Dossier], said: Mapping[str, str])
         if one.user in said:
             told, wanted = (
                 words(text.rstrip("\n") if n else text, add_special_tokens=False)["input_ids"]
-                for n, text in enumerate(_chat(one, said[one.user]))
+                for n, text in enumerate(chat(_text(one), said[one.user]))
             )
             logits = model.model(input_ids=torch.tensor([told + wanted])).logits[0]
             logits = logits[len(told) - 1 : -1].float()
@@ -182,14 +164,13 @@ def lost(model: Transformers, asked: Sequence[Dossier], said: Mapping[str, str])
 
 
 def _lesson(one: Dossier, said: str) -> dict:
-    (text,) = one.request.parts
-    turns = [{"role": "user", "content": text}, {"role": "assistant", "content": said}]
+    turns = [{"role": "user", "content": _text(one)}, {"role": "assistant", "content": said}]
     return {"messages": turns, "user_id": one.user}
 
 
 def drawn(one: Dossier, rng: np.random.Generator) -> str:
     """A rationale of values and lines of a dossier that nobody chose, as JSON."""
-    lines = [read(line.removeprefix(SEEN)) for line in one.request.parts[0].splitlines()
+    lines = [read(line.removeprefix(SEEN)) for line in _text(one).splitlines()
              if line.startswith(SEEN)]  # fmt: skip
     values = list(dict.fromkeys(value for line in lines for value in line))
     values = [values[n] for n in rng.permutation(len(values))]
@@ -206,88 +187,17 @@ def _rationale(values: Sequence[Value], ideal: Sequence[Sequence[Value]]) -> str
 
 
 def _words(work: Path) -> PreTrainedTokenizerFast:
-    """Byte-level BPE beside which the question and each value of a note are one token."""
+    """Beside which the question and each value of a note are one token."""
     people, rng = population(work, LANGUAGE), np.random.default_rng(0)
     asked = told(people, people.split())
-    texts = ["".join(_chat(one, drawn(one, rng))) for one in asked]
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    raw.train_from_iterator(texts, trainer)
     pairs = [(f, v.lower()) for f, some in ATTRIBUTES.items() for v in some if v != "none"]
     forms = ("- {0}: {1}", "; {0}: {1}", '"{0} {1}', ", {0} {1}", '"{1}', ", {1}")
     known = dict.fromkeys(form.format(*pair) for form in forms for pair in pairs)
     whole = [Rationale.ask(), '{"taste":', '","forms":', '","next":[', '",', '"]}', *known]
-    raw.add_tokens([AddedToken(text, normalized=False) for text in whole])
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<|pad|>", eos_token="<|im_end|>", padding_side="left"
-    )
-    words.chat_template = TEMPLATE
-    return words
+    return vocabulary([(_text(one), drawn(one, rng)) for one in asked], whole)
 
 
-def _chat(one: Dossier, said: str) -> tuple[str, str]:
-    """What is read, and what is to be written."""
+def _text(one: Dossier) -> str:
+    """What is read."""
     (text,) = one.request.parts
-    asked = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-    return asked, f"{said}<|im_end|>\n"
-
-
-def _taught(
-    folder: Path, size: Size, words: PreTrainedTokenizerFast, pairs: Sequence[tuple[Dossier, str]]
-) -> None:
-    """A model that learned from nothing to write what stands beside each dossier."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(words), hidden_size=size.width, intermediate_size=2 * size.width,
-        num_hidden_layers=size.layers, num_attention_heads=4, num_key_value_heads=4,
-        max_position_embeddings=1024, tie_word_embeddings=True, pad_token_id=words.pad_token_id,
-        eos_token_id=words.eos_token_id, bos_token_id=None,
-    )  # fmt: skip
-    model = Qwen2ForCausalLM(config)
-    rows = [
-        [words(text, add_special_tokens=False)["input_ids"] for text in _chat(one, said)]
-        for one, said in pairs
-    ]
-    tokens = np.mean([len(asked) + len(said) for asked, said in rows])
-    told = f"{folder}: {model.num_parameters()} weights, {len(rows)} texts of {tokens:.0f} tokens"
-    print(told, flush=True)
-    _learn(model, rows, words.pad_token_id, size)
-    words.save_pretrained(folder)
-    model.save_pretrained(folder)
-
-
-def _learn(
-    model: Qwen2ForCausalLM, rows: Sequence[Sequence[Sequence[int]]], pad: int, size: Size
-) -> None:
-    """Only what is written counts, not what is read."""
-    rng = np.random.default_rng(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=size.rate, weight_decay=0.01)
-    steps = size.epochs * (len(rows) // BATCH)
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, size.rate, steps)
-    for epoch in range(size.epochs):
-        lost, order = [], rng.permutation(len(rows))
-        for at in range(0, len(rows) - BATCH + 1, BATCH):
-            some = [rows[n] for n in order[at : at + BATCH]]
-            longest = max(len(asked) + len(said) for asked, said in some)
-            ids = torch.full((BATCH, longest), pad)
-            wanted = torch.full((BATCH, longest), IGNORED)
-            for row, (asked, said) in enumerate(some):
-                ids[row, : len(asked) + len(said)] = torch.tensor([*asked, *said])
-                wanted[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-            loss = F.cross_entropy(
-                logits.float().flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
-            )
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            falling.step()
-            optimizer.zero_grad()
-            lost.append(float(loss.detach()))
-        print(f"epoch {epoch + 1}: {np.mean(lost):.3f} nats a token written", flush=True)
+    return str(text)

@@ -158,14 +158,20 @@ def test_learns_whom_a_video_is_for(case, passed_by, tmp_path):
     assert report_of(run, passed_by, tmp_path) == report
 
 
-def test_labels_dealt_anew_teach_nothing(case, passed_by):
-    """What it learns comes from the labels and from nothing that was left lying about."""
+def test_labels_dealt_anew_teach_nothing(case, model, passed_by):
+    """What it learns comes from the labels and from nothing that was left lying about. In a world
+    this small one dealing may fall like the truth, or against it: the mean of four. Likeness of
+    what was liked, which some models go by before they learn, is no learning."""
     shown = passed_by.train.exposures
-    rng = np.random.default_rng(0)
-    dealt = replace(shown, label=rng.permutation(shown.label))
-    split = replace(passed_by, train=replace(passed_by.train, exposures=dealt), valid_shown=None)
-    found = places(train.fit(split, *case, QUICK).model, passed_by.test_shown).metrics
-    assert found["auc"] < 0.9
+    before = places(model, passed_by.test_shown).metrics["auc"]
+    found = []
+    for seed in range(4):
+        label = np.random.default_rng(seed).permutation(shown.label)
+        dealt = replace(passed_by.train, exposures=replace(shown, label=label))
+        split = replace(passed_by, train=dealt, valid_shown=None)
+        learned = train.fit(split, *case, QUICK).model
+        found.append(places(learned, passed_by.test_shown).metrics["auc"])
+    assert np.mean(found) < max(0.75, before + 0.05), (before, found)
 
 
 def test_a_score_that_is_not_finite_is_an_error(model, passed_by):

@@ -13,7 +13,9 @@ Departures:
 - profiles and generated items come from a part of a history, and only what came after it is learned
   from; the paper makes them from all of it;
 - topics and regions of a profile are whatever `profiles` tables hold, not learned embeddings; they
-  are joined by PReLU in place of ReLU;
+  are joined by PReLU in place of ReLU, and what comes of it is added to the user's vector, which
+  the paper replaces (`joined = "replaced"`): a vector that is learned anew from a network is far
+  from those of items;
 - what was generated for a user is read as one event; it may be snapped to the nearest real one;
 - tables of further features (pictures, sound) are read beside the states, as one state each.
 """
@@ -44,6 +46,9 @@ class ONCEConfig(PointwiseConfig):
     """Width of vectors of items and users; the paper has 64."""
     hidden: tuple[PositiveInt, ...] = (64,)
     """Widths of the layers that join a user's vector and profiles; not used without profiles."""
+    joined: Literal["replaced", "added"] = "added"
+    """What these layers give stands in the place of the user's vector, as in the paper, or is added
+    to it, and is nothing at first."""
     states: str = "states"
     """Feature table that the encoder `states` made of each item; empty, none is read, which with
     `features` is the control that averages before it learns."""
@@ -122,6 +127,9 @@ class ONCE(Pointwise):
         self.fuse = None
         if config.profiles:
             last = nn.Linear(widths[-1], config.dim)
+            if config.joined == "added":
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
             self.fuse = nn.Sequential(mlp(widths, config.dropout), last)
         liked = 0.5 if data.exposures is None else float(data.exposures.label.mean())
         self.bias = nn.Parameter(torch.logit(torch.tensor(liked), eps=1e-3))
@@ -217,7 +225,8 @@ class ONCE(Pointwise):
         if self.fuse is None:
             return about
         told = self.users(user.clamp(min=0)) * (user >= 0)[:, None]
-        return self.fuse(torch.cat([about, told], 1))
+        made = self.fuse(torch.cat([about, told], 1))
+        return about + made if self.config.joined == "added" else made
 
 
 class Wanted(nn.Module):

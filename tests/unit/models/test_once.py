@@ -206,6 +206,21 @@ def scored(model, cut, **changed):
         return model.score(changed.get("user", user), history, candidates).clone()
 
 
+@pytest.mark.parametrize("joined", ["added", "replaced"])
+def test_profiles_are_added_to_the_user_or_stand_in_his_place(reader, joined):
+    """What is added is nothing before training and something after it."""
+    told = Features("told", ("u0", "u1", "u2"), np.eye(3, dtype=np.float32), np.ones(3, np.int64))
+    cut = world(states(reader, 0), profiles=[told])
+    settings = config(reader, profiles=("told",), joined=joined)
+    model = train.build("once", settings, cut.train, seed=0).eval()
+    plain = train.build("once", config(reader), cut.train, seed=0).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    assert torch.equal(scored(model, cut), scored(plain, cut)) == (joined == "added")
+    learned = train.fit(cut, "once", settings, QUICK).model
+    nobody = torch.full((4,), -1)
+    assert not torch.equal(scored(learned, cut), scored(learned, cut, user=nobody))
+
+
 @pytest.mark.parametrize("kind", ["text", "nearest"])
 def test_only_people_of_few_events_read_what_was_generated(reader, kind):
     cut, with_it = both(reader, generated_as=kind, few=3)

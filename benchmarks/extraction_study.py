@@ -1,0 +1,279 @@
+"""TRAWL's first half in the rendered world: facts taken out of what strangers write.
+
+    python benchmarks/extraction_study.py world --work work/study [--seeds 0 1 2 3 4] [--only ARM]
+    python benchmarks/extraction_study.py summary
+
+Under each of the 1,600 videos stand comments. Some tell what the video is like, in words that name
+one of its true values; the others (NOISE of all) do not, and half of these name a value of the same
+lists that is not the video's: "my piano lessons are on my page" under a clip with drums. A reader
+that only knows the words cannot tell the two.
+
+The reader is a language model of half a million weights that learned here from nothing, on comments
+under videos that nobody has rendered, to write the facts as the prompt `extraction` asks for them.
+It answers through the backend `transformers`, and its answers are checked as `reelm encode` checks
+them. Two of eight wordings of everything are kept from it: comments in these alone measure whether
+it learned more than sentences.
+
+What the texts are worth to a recommender is measured as in content_study.py: five populations, the
+adapter of `trawl` by the recommender's loss alone, recall@20 of the mixed list. A line of
+results/extraction_world.jsonl is one text and population; results/extraction_reading.json holds how
+well was read.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import content_study
+import numpy as np
+import study
+import world_study
+from small_language import Pair, Size, taught, vocabulary
+from stranger_words import EMPTY, OTHER, TRUE
+
+from reelm import files
+from reelm.annotate.texts import BEFORE, block
+from reelm.backends.base import Answer, Request
+from reelm.backends.transformers import Transformers, TransformersConfig
+from reelm.data.tables import Features
+from reelm.encoders.text import Text
+from reelm.prompts.extraction import Extraction
+from reelm.world.clips import sample_clip
+from reelm.world.titles import make_uploads
+from reelm.world.vocabulary import ATTRIBUTES
+
+TABLE, READING = "extraction_world", "extraction_reading.json"
+NOISE = 0.7  # of the comments that tell nothing of the video
+NAMING = 0.5  # of these that name a value all the same
+STATED = 0.6  # chance that somebody says a value
+KNOWN = 6  # wordings of eight that the reader learned
+LONGEST = 1500  # characters of comments that are shown
+LESSONS = 30_000
+READER = Size(128, 3, 2, 3e-3)
+FACTOR = {
+    "subject": "topic", "motion": "action", "scene": "setting", "mood": "mood", "tempo": "pace",
+    "instrument": "sound", "word": "on_screen_text",
+}  # fmt: skip
+QUIET = ("none", "still")
+Facts = dict[str, str]
+"""Value by factor."""
+PAIRS = (
+    ("extracted", "raw"),
+    ("extracted", "every value named"),
+    ("extracted", "stated"),
+    ("extracted", "extracted, of others (placebo)"),
+    ("extracted, new wordings", "raw, new wordings"),
+    ("extracted, no noise", "raw, no noise"),
+)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Comments under a video."""
+
+    comments: tuple[str, ...]
+    stated: Facts
+    """What those say that speak of the video, in their order."""
+
+    @property
+    def shown(self) -> str:
+        """As a part of a request."""
+        return block({"comments": [f"- {text}" for text in self.comments]}, LONGEST)
+
+
+def passage(clip: Mapping[str, str], rng: random.Random, noise: float, new: bool) -> Passage:
+    """Comments under one clip.
+
+    Args:
+        clip: its true values by attribute.
+        noise: share of comments that tell nothing of it.
+        new: in the wordings that the reader never learned.
+    """
+    wordings = slice(KNOWN, None) if new else slice(KNOWN)
+    known = {name: str(clip[name]) for name in FACTOR if str(clip[name]) not in QUIET}
+    stated = [name for name in known if rng.random() < STATED]
+    stated = stated or [rng.choice(list(known))]
+    told = [(rng.choice(TRUE[name][wordings]).replace("{}", known[name]), name) for name in stated]
+    for _ in range(round(len(told) * noise / (1 - noise))):
+        name = rng.choice(list(FACTOR))
+        values = [v for v in ATTRIBUTES[name] if v not in QUIET and v != str(clip[name])]
+        naming = rng.random() < NAMING
+        text = rng.choice(OTHER[name][wordings]).replace("{}", rng.choice(values))
+        told.append((text if naming else rng.choice(EMPTY), ""))
+    rng.shuffle(told)
+    stated = [name for _, name in told if name]
+    return Passage(tuple(text for text, _ in told), {FACTOR[n]: known[n] for n in stated})
+
+
+def request(name: str, shown: str) -> Request:
+    """As `reelm annotate` asks, without pictures."""
+    text = f"{shown}{Extraction.ask()}"
+    return Request(name, (text,), Extraction.schema(), Extraction.max_tokens)
+
+
+def reader(work: Path) -> Path:
+    """Folder of the language model, made if it is not there."""
+    folder = work / "extractor"
+    if not (folder / "config.json").is_file():
+        rng = random.Random(5)
+        lessons = [lesson(rng) for _ in range(LESSONS)]
+        values = {value for name in FACTOR for value in ATTRIBUTES[name]}
+        keys = [f'{{"factor":"{factor}","fact":"' for factor in FACTOR.values()]
+        whole = [BEFORE, Extraction.ask(), '{"facts":[', '","source":"comments"}', "},", *keys]
+        whole += sorted(f"{blank}{value}" for value in values for blank in ("", " "))
+        taught(folder, READER, vocabulary(lessons[:2000], whole), lessons)
+    return folder
+
+
+def lesson(rng: random.Random) -> Pair:
+    """Comments under a video that nobody has rendered, and what they say of it."""
+    made = passage(asdict(sample_clip(rng)), rng, rng.choice((0.0, NOISE, NOISE)), new=False)
+    facts = [{"factor": f, "fact": v, "source": "comments"} for f, v in made.stated.items()]
+    said = json.dumps({"facts": facts}, separators=(",", ":"))
+    return f"{made.shown}{Extraction.ask()}", said
+
+
+def extracted(model: Transformers, passages: Sequence[Passage]) -> list[tuple[Any, Any]]:
+    """Answers as the model gave them, and what of them stands after the check; None: a failure."""
+    said = model.answer([request(str(n), one.shown) for n, one in enumerate(passages)])
+    answers = [json.loads(a.text) if isinstance(a, Answer) else None for a in said]
+    return [
+        (a, None if a is None else Extraction.checked(a, one.shown))
+        for a, one in zip(answers, passages, strict=True)
+    ]
+
+
+def named(one: Passage) -> dict[str, Any]:
+    """Every value of the lists that a comment names, whatever it speaks of: no reader."""
+    text = " ".join(one.comments).split()
+    facts = [
+        {"factor": factor, "fact": value, "source": "comments"}
+        for name, factor in FACTOR.items()
+        for value in ATTRIBUTES[name]
+        if value not in QUIET and value in text
+    ]
+    return {"facts": facts}
+
+
+def right(passages: Sequence[Passage], answers: Sequence[Mapping[str, Any] | None]) -> dict:
+    """How many of the stated facts were taken out, and of these how many nobody stated."""
+    stated = found = said = 0
+    for one, answer in zip(passages, answers, strict=True):
+        facts = {(f["factor"], f["fact"]) for f in (answer or {"facts": []})["facts"]}
+        stated, said = stated + len(one.stated), said + len(facts)
+        found += len(facts & set(one.stated.items()))
+    return {
+        "stated": stated,
+        "found": round(found / stated, 4),
+        "said": said,
+        "not stated": round(1 - found / said, 4) if said else 0.0,
+        "failed": sum(answer is None for answer in answers),
+    }
+
+
+def texts(work: Path) -> dict[str, list[str]]:
+    """The texts of every arm, one per video of the world; writes how well was read."""
+    clips = [upload.clip for upload in make_uploads(world_study.VIDEOS, world_study.SEED)]
+    kinds = {"": (NOISE, False), ", new wordings": (NOISE, True), ", no noise": (0.0, False)}
+    model = Transformers(TransformersConfig(model=str(reader(work)), device="cpu"))
+    made: dict[str, list[str]] = {}
+    told: dict[str, Any] = {"weights": model.model.num_parameters(), "lessons": LESSONS}
+    for kind, (noise, new) in kinds.items():
+        rng = random.Random(f"comments{kind}")
+        passages = [passage(asdict(clip), rng, noise, new) for clip in clips]
+        answers = extracted(model, passages)
+        told[f"extracted{kind}"] = right(passages, [first for first, _ in answers])
+        told[f"extracted, checked{kind}"] = right(passages, [kept for _, kept in answers])
+        told[f"every value named{kind}"] = right(passages, [named(one) for one in passages])
+        made[f"raw{kind}"] = [". ".join(one.comments) for one in passages]
+        made[f"extracted{kind}"] = [_text(kept or {"facts": []}) for _, kept in answers]
+        if not kind:
+            made["every value named"] = [_text(named(one)) for one in passages]
+            facts = [[{"factor": f, "fact": v} for f, v in one.stated.items()] for one in passages]
+            made["stated"] = [_text({"facts": some}) for some in facts]
+    order = np.random.default_rng(0).permutation(len(clips))
+    made["extracted, of others (placebo)"] = [made["extracted"][n] for n in order]
+    text = json.dumps(told, indent=1)
+    print(text, flush=True)
+    files.write_text(study.RESULTS / READING, text + "\n")
+    return made
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    return Extraction.as_text(answer) or "-"
+
+
+def vectors(work: Path, ids: tuple[str, ...]) -> dict[str, Features]:
+    """The texts through the text encoder; made once, then kept."""
+    path = work / "extraction.npz"
+    if not path.exists():
+        encoder, found = Text(), {}
+        for name, lines in texts(work).items():
+            parts = [encoder.encode(lines[at : at + 64]) for at in range(0, len(lines), 64)]
+            found[name] = np.concatenate(parts)
+        with files.atomic(path) as tmp:
+            np.savez(tmp, **found)
+    stored = np.load(path)
+    return {name: Features(name, ids, stored[name]) for name in stored.files}
+
+
+def arms(kinds: Sequence[str]) -> dict[str, content_study.Arm]:
+    """Every text as it is, by cosine, and through the adapter."""
+    alone = content_study.TRAWL_ARMS["loss alone"]
+    made = {
+        name: content_study.Arm("trawl", {"features": (name,)} | alone, content_study.WORLD_TRAIN)
+        for name in kinds
+    }
+    made |= {
+        f"{name}, cosine": content_study.Arm("content", {"features": name}, {})
+        for name in ("raw", "extracted", "stated")
+    }
+    return content_study.chosen("world", made)
+
+
+def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
+    """Every arm and population that the table lacks."""
+    ids = tuple(content_study.oracle(work).ids)
+    found = vectors(work, ids)
+    done = {(row["arm"], row["seed"]) for row in study.rows(TABLE)}
+    for seed in seeds:
+        split, _ = world_study.cut(list(ids), found, seed, work)
+        for name, arm in arms(list(found)).items():
+            if (name, seed) not in done and (not only or name in only):
+                row = {"arm": name, "seed": seed} | content_study.one(split, arm, seed)
+                study.keep(TABLE, row)
+
+
+def show() -> str:
+    """How well was read, and the table, in Markdown."""
+    lines = [(study.RESULTS / READING).read_text(encoding="utf-8")]
+    metrics: Callable[[str], list[float]] = lambda arm: [  # noqa: E731
+        row["test"]["mixed@20"] for row in study.rows(TABLE) if row["arm"] == arm
+    ]
+    for arm in dict.fromkeys(row["arm"] for row in study.rows(TABLE)):
+        lines.append(f"| {arm} | {content_study.said(metrics(arm))} |")
+    for one, other in PAIRS:
+        mean, half, count = study.paired(TABLE, one, other, "mixed@20")
+        share = mean / np.mean(metrics(other))
+        lines.append(f"| {one} - {other} | {mean:+.4f} ± {half:.4f} ({share:+.1%}), {count} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("world", "summary"))
+    parser.add_argument("--work", type=Path, default=Path("work/study"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--only", nargs="*", help="these arms alone")
+    given = parser.parse_args()
+    if given.what == "world":
+        run(given.work, given.seeds, given.only)
+    print(show())
+
+
+if __name__ == "__main__":
+    main()
