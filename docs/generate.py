@@ -69,7 +69,8 @@ def settings() -> str:
 
     parts = [HEAD, "# Settings\n"]
     parts.append(
-        "Give them in a TOML file (`--settings file.toml`) or one by one (`--set section.key=value`).\n"
+        "Give them in a TOML file (`--settings file.toml`) or one by one (`--set section.key=value`). "
+        "A file may hold sections of several commands; `--set` takes those that the command reads.\n"
     )
     for name in sorted(SECTIONS):
         kind, section = settings_class(name)

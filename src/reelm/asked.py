@@ -14,11 +14,20 @@ from reelm.errors import BadData, ConfigError
 from reelm.sections import known, settings_class
 
 
-def raw(path: Path | None, sets: list[str] | None, **options: dict[str, Any]) -> dict[str, Any]:
+def raw(
+    path: Path | None,
+    sets: list[str] | None,
+    reads: Sequence[str] | None = None,
+    **options: dict[str, Any],
+) -> dict[str, Any]:
     """All sections as plain values: file, then options, then --set; the later wins.
 
+    Args:
+        reads: sections that the command reads. A file may hold those of others too.
+
     Raises:
-        ConfigError: the file or a --set is not written as it should be.
+        ConfigError: the file or a --set is not written as it should be, or a --set is of a section
+            that the command does not read.
         UnknownName: there is no such section.
     """
     from reelm import config
@@ -28,6 +37,13 @@ def raw(path: Path | None, sets: list[str] | None, **options: dict[str, Any]) ->
         found[name] = found.get(name, {}) | values
     laid = config.lay_over(found, sets or [])
     known(laid)
+    for override in sets or []:
+        name = override.partition("=")[0].partition(".")[0]
+        if reads is not None and name not in reads:
+            raise ConfigError(
+                f"--set {override}: this command does not read section [{name}], so nothing would "
+                f"change. It reads {', '.join(f'[{one}]' for one in reads)}."
+            )
     return laid
 
 
@@ -204,13 +220,26 @@ def sources(
     )
 
 
+def sources_of(run: Path, features: list[str] | None) -> Any:
+    """Folders and rules that a run was made from, with more features.
+
+    Raises:
+        BadData: there is no such run, or it does not tell.
+    """
+    from reelm import sources
+
+    found, more = sources.load(run), folders(features, "--features")
+    return found.model_copy(update={"features": found.features | more})
+
+
 def folders(texts: list[str] | None, option: str) -> dict[str, Path]:
     """`name=folder` texts as a mapping."""
-    return {name: Path(folder) for name, folder in pairs(texts or [], option).items()}
+    return {n: Path(folder) for n, folder in pairs(texts or [], option, of="folder").items()}
 
 
-def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:
-    """`name=value` texts as a mapping; with `empty` the value may be nothing.
+def pairs(texts: list[str], option: str, empty: bool = False, of: str = "value") -> dict[str, str]:
+    """`name=value` texts as a mapping; with `empty` the value may be nothing. `of` says what the
+    values are.
 
     Raises:
         ConfigError: one of them is written otherwise.
@@ -218,7 +247,7 @@ def pairs(texts: list[str], option: str, empty: bool = False) -> dict[str, str]:
     parts = [text.partition("=") for text in texts]
     for text, (left, sign, right) in zip(texts, parts, strict=True):
         if not left or not (right or (empty and sign)):
-            raise ConfigError(f"{option} {text}: write it as name=value")
+            raise ConfigError(f"{option} {text}: write it as name={of}")
     return {left: right for left, _, right in parts}
 
 

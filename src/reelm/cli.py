@@ -68,8 +68,7 @@ def main() -> None:
             typer.echo("interrupted; the same command goes on where it was stopped", err=True)
         raise
     except Exception as error:
-        said = refusal(error)
-        if said is None:
+        if (said := refusal(error)) is None:
             raise
         hint = "Make room there or get the right to use it, or name another place (--work, --out)."
         typer.echo(f"error: {said}. {hint}", err=True)
@@ -88,7 +87,9 @@ def world(
     """Render a small micro-video world: clips, a watch log, and the truth kept apart."""
     from reelm.world import render
 
-    raw = asked.raw(settings, sets, world={"videos": videos, "people": people, "seed": seed})
+    raw = asked.raw(
+        settings, sets, ("world",), world={"videos": videos, "people": people, "seed": seed}
+    )
     _made(render(asked.section("world", raw), out))
 
 
@@ -115,7 +116,7 @@ def ingest(
     if map_:
         given["mapping"] = asked.pairs(map_, "--map", empty=True)
     folder = verb.ingest(
-        source, work, asked.section("ingest", asked.raw(settings, sets, ingest=given))
+        source, work, asked.section("ingest", asked.raw(settings, sets, ("ingest",), ingest=given))
     )
     typer.echo(verb.summary(folder))
     _made(folder)
@@ -136,7 +137,8 @@ def encode(
     """Turn every video, or its notes, into a vector; run it again to resume."""
     from reelm import encode as verb
 
-    raw = asked.raw(settings, sets, encode={"input": input} if input else {})
+    given = {"input": input} if input else {}
+    raw = asked.raw(settings, sets, ("encode", "encoder"), encode=given)
     found = asked.catalog(catalog, work)
     chosen = asked.section("encode", raw)
     made = asked.sibling("encoders", encoder, raw, "encoder")
@@ -161,7 +163,7 @@ def export(
     """Write interactions, split and features in the files of another library."""
     from reelm import export as verb
 
-    raw = asked.raw(settings, sets)
+    raw = asked.raw(settings, sets, ("export", "dataset", "split"))
     found = asked.sources(raw, catalog, features, work)
     folder = out or work / "export" / format
     verb.export_folders(format, found, asked.section("export", raw), folder)
@@ -185,7 +187,7 @@ def train(
     from reelm import config, models
     from reelm import train as verb
 
-    raw = asked.raw(settings, sets)
+    raw = asked.raw(settings, sets, ("model", "train", "dataset", "split"))
     said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     kind = models.find(model)
@@ -206,12 +208,11 @@ def distill(
     sets: Set = None,
 ) -> None:
     """Teach a small recommender what a trained one would rank and how."""
-    from reelm import config, models, runs, sources
+    from reelm import config, models, runs
     from reelm import distill as verb
 
-    raw, found = asked.raw(settings, sets), sources.load(teacher)
-    more = asked.folders(features, "--features")
-    found = found.model_copy(update={"features": found.features | more})
+    raw = asked.raw(settings, sets, ("distill", "model", "train"))
+    found = asked.sources_of(teacher, features)
     chosen = config.section(models.find(student).Config, raw, "model")
     how, training = asked.section("distill", raw), asked.section("train", raw)
     given = found.read(), runs.load(teacher), student, chosen
@@ -231,13 +232,11 @@ def evaluate(
 ) -> None:
     """Open the test split for a run and write its report."""
     from reelm import evaluate as verb
-    from reelm import files, runs, sources
+    from reelm import files, runs
 
+    chosen = asked.section("evaluate", asked.raw(settings, sets, ("evaluate",)))
     folder = run or files.latest(work / "runs")
-    chosen = asked.section("evaluate", asked.raw(settings, sets))
-    more = asked.folders(features, "--features")
-    found = sources.load(folder)
-    found = found.model_copy(update={"features": found.features | more})
+    found = asked.sources_of(folder, features)
     report = verb.test(runs.load(folder), found.read(), work, chosen)
     typer.echo(verb.summary(report))
     _made(report)
@@ -260,9 +259,10 @@ def compare(
     """Train and test models on datasets with several seeds; say which differences are real."""
     from reelm import compare as verb
 
-    raw, more = asked.raw(settings, sets), asked.pairs(features or [], "--features")
+    more, told = asked.folders(features, "--features"), ("compare", "train", "evaluate")
+    raw = asked.raw(settings, sets, (*told, "dataset", "split"))
     raw = verb.completed(raw, model or [], asked.catalogs(raw, catalog, work), more)
-    chosen = [asked.section(name, raw) for name in ("compare", "train", "evaluate")]
+    chosen = [asked.section(name, raw) for name in told]
     folder = verb.compare(chosen[0], work, *chosen[1:])
     typer.echo(f"{verb.summary(folder)}\n{folder}")
     sys.exit(verb.failures(folder) > 0)
@@ -284,7 +284,7 @@ def search(
     from reelm import search as verb
     from reelm.train import coverage
 
-    raw = asked.raw(settings, sets)
+    raw = asked.raw(settings, sets, ("search", "model", "train", "dataset", "split"))
     said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     chosen = asked.section("search", raw)
@@ -313,7 +313,8 @@ def serve(
     from reelm.serve import server
     from reelm.serve.keys import Keys
 
-    folder, raw = run or files.latest(work / "runs"), asked.raw(settings, sets)
+    raw = asked.raw(settings, sets, ("engine", "serve", "uploads"))
+    folder = run or files.latest(work / "runs")
     chosen, how = asked.section("engine", raw), asked.section("serve", raw)
     keys = Keys(server.keys_of(server.store_of(folder)))
     access = server.Access(keys, how, asked.section("uploads", raw))
@@ -343,12 +344,13 @@ def tune(
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    raw = asked.raw(settings, sets)
-    if on is None and model is None:
+    own = on is None and model is None
+    told = ("tune", "size", "vision", "language") if own else ("lora",)
+    raw = asked.raw(settings, sets, told)
+    if own:
         from reelm import tune as verb
 
-        parts = [asked.section(name, raw) for name in ("tune", "size", "vision", "language")]
-        _made(verb.tune(verb.Settings(*parts), out) / "model")
+        _made(verb.tune(verb.Settings(*[asked.section(n, raw) for n in told]), out) / "model")
         return
     if on is None or model is None:
         raise ConfigError("reelm tune takes --on and --model together, or neither.")

@@ -54,8 +54,9 @@ def annotate(
 
     given = {"engine": engine, "replicas": replicas, "retry_failed": retry_failed or None}
     given = {name: value for name, value in given.items() if value is not None}
-    raw = asked.raw(settings, sets, annotate=given)
     chosen = [prompts.find(name) for name in prompt or ["attributes"]]
+    of_users = ("dataset", "split") if any(one.about == "user" for one in chosen) else ()
+    raw = asked.raw(settings, sets, ("annotate", "backend", *of_users), annotate=given)
     how = asked.section("annotate", raw)
     seen = [one for one in chosen if one.about == "video"]
     lost = False
@@ -65,7 +66,7 @@ def annotate(
         made = verb.annotate_all(found, maker, seen, how, work)
         lost = any([_lost(folder, how.retry_failed) for folder in made])
     for one in (one for one in chosen if one.about == "user"):
-        told = tuple(notes or [asked.notes(work)])
+        told = tuple(notes or [_newest(work)])
         read = asked.sources(raw, catalog, None, work, told)
         maker = asked.maker(backend, raw, "user")
         folder = users.annotate_users(read, maker, one, how, work, base)
@@ -87,9 +88,16 @@ def transcribe(
 
     given = {"model": model and str(model), "retry_failed": retry_failed or None}
     given = {name: value for name, value in given.items() if value is not None}
-    how = asked.section("transcribe", asked.raw(settings, sets, transcribe=given))
+    how = asked.section("transcribe", asked.raw(settings, sets, ("transcribe",), transcribe=given))
     folder = transcribing.transcribe(asked.catalog(catalog, work), how, work)
     sys.exit(_lost(folder, how.retry_failed))
+
+
+def _newest(work: Path) -> Path:
+    """The newest notes about what videos show; it is said which."""
+    found = asked.notes(work)
+    typer.echo(f"notes: {found}, the newest that fit; --notes names others", err=True)
+    return found
 
 
 def _fits(backend: str, catalog: Any) -> None:
@@ -137,7 +145,8 @@ def batch_write(
     from reelm import files, prompts
     from reelm.annotate import batches
 
-    raw = asked.raw(settings, sets, annotate={"retry_failed": True} if retry_failed else {})
+    given = {"retry_failed": True} if retry_failed else {}
+    raw = asked.raw(settings, sets, ("annotate", "batch", "backend"), annotate=given)
     how, limits = asked.section("annotate", raw), asked.section("batch", raw)
     chosen = [prompts.find(name) for name in prompt or ["attributes"]]
     backend = asked.sibling("backends", "openai_http", raw, "backend")
@@ -163,13 +172,17 @@ def batch_read(
     ] = None,
 ) -> None:
     """Take the results of a batch into the notes; what has no answer stays open."""
-    from reelm.annotate import batches
+    from reelm import files
+    from reelm.annotate import batches, summary
 
     taken = batches.read(folder, results or [])
-    typer.echo(", ".join(f"{count} {name}" for name, count in taken.counts.items()) or "no lines")
+    told = ", ".join(f"{count} {name}" for name, count in taken.counts.items())
+    typer.echo(told or "nothing had been written out to be answered")
     if taken.open:
         typer.echo(f"{taken.open} left open: write them out again, or ask a server of the model")
     for notes in taken.folders:
+        if files.finished(notes):
+            typer.echo(summary(notes))
         typer.echo(notes)
 
 
@@ -312,7 +325,7 @@ def cost(
     from reelm import bill
     from reelm.bill import page
 
-    rates = asked.section("rates", asked.raw(settings, sets))
+    rates = asked.section("rates", asked.raw(settings, sets, ("rates",)))
     if by not in bill.WAYS:
         raise ConfigError(f"--by {by}: choose one of {', '.join(bill.WAYS)}")
     entries = bill.WAYS[by](work, rates)
@@ -359,9 +372,9 @@ def rerank(
     from reelm import lessons as writing
     from reelm import rerank as verb
 
-    raw = asked.raw(settings, sets)
+    raw = asked.raw(settings, sets, ("rerank", "backend"))
     how, found = asked.section("rerank", raw), sources.load(run)
-    told = [] if how.show == "titles" else list(notes or [asked.notes(work)])
+    told = [] if how.show == "titles" else list(notes or [_newest(work)])
     asked.about_videos(told)
     videos = asked.catalog(found.catalog, work).videos
     texts = verb.lines(videos, dossiers.said(told), how.show)

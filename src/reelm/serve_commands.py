@@ -88,7 +88,8 @@ def _store(work: Path, settings: Path | None, sets: list[str] | None) -> Iterato
     """The store that a service keeps, also while it runs."""
     from reelm.serve.store import Store
 
-    how, usual = asked.section("serve", asked.raw(settings, sets)), work / "serve" / "store.sqlite"
+    how = asked.section("serve", asked.raw(settings, sets, ("serve",)))
+    usual = work / "serve" / "store.sqlite"
     if how.store is None and not usual.is_file():
         raise ConfigError(f"no store at {usual}: nothing was served from there. Say --work.")
     where = how.store.get_secret_value() if how.store else usual

@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from reelm import __version__, asked, cli, config, files
@@ -171,6 +173,73 @@ def test_a_folder_where_a_file_is_wanted_is_said_at_once(tmp_path, words):
 def test_a_file_of_settings_that_is_not_there_is_not_called_bad(tmp_path):
     done = CliRunner().invoke(app, ["train", "--settings", str(tmp_path / "no.toml")])
     assert done.exit_code == 2 and "does not exist" in done.output
+
+
+READS = {
+    "world": ("--set", "model.dim=8"),
+    "ingest log.csv": ("--set", "annotate.part=8"),
+    "annotate": ("--set", "split.name=random"),
+    "annotate --prompt attributes --prompt caption": ("--set", "dataset.min_user=2"),
+    "transcribe": ("--set", "annotate.part=8"),
+    "batch write": ("--set", "split.name=random"),
+    "encode": ("--set", "model.dim=8"),
+    "export recbole": ("--set", "model.dim=8"),
+    "train": ("--set", "evaluate.ks=[5]"),
+    "distill --teacher t": ("--set", "split.name=random"),
+    "evaluate": ("--set", "split.name=random"),
+    "compare": ("--set", "model.dim=8"),
+    "search": ("--set", "evaluate.ks=[5]"),
+    "serve": ("--set", "split.name=random"),
+    "gather": ("--set", "engine.trending_share=0"),
+    "ab-report": ("--set", "engine.trending_share=0"),
+    "rerank run": ("--set", "split.name=random"),
+    "cost": ("--set", "serve.ab=x"),
+    "tune": ("--set", "lora.rank=4"),
+    "tune --on a.jsonl --model m": ("--set", "tune.seed=1"),
+}
+
+
+@pytest.mark.parametrize("words", READS)
+def test_a_setting_that_a_command_does_not_read_is_refused(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("user_id,video_id\nu,v\n")
+    failed = CliRunner().invoke(app, [*words.split(), *READS[words]]).exception
+    section = READS[words][1].partition(".")[0]
+    assert isinstance(failed, ConfigError), failed
+    assert f"does not read section [{section}]" in str(failed) and "It reads [" in str(failed)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_every_command_with_settings_says_which_it_reads():
+    def leaves(group, before=()):
+        for name, command in group.commands.items():
+            inner = getattr(command, "commands", None)
+            if inner is None:
+                yield " ".join((*before, name)), command
+            else:
+                yield from leaves(command, (*before, name))
+
+    told = {
+        name
+        for name, command in leaves(get_command(app))
+        if {"settings", "sets"} <= {one.name for one in command.params}
+    }
+    assert told == {" ".join(re.split(r" (?=-)| (?=log|recbole|run)", w)[:1]) for w in READS}
+
+
+def test_a_file_may_hold_sections_of_other_commands(tmp_path):
+    path = tmp_path / "all.toml"
+    path.write_text("[split]\nname = 'random'\n[evaluate]\nks = [3]\n")
+    assert asked.raw(path, ["evaluate.lists=false"], ("evaluate",)) == {
+        "split": {"name": "random"}, "evaluate": {"ks": [3], "lists": False},
+    }  # fmt: skip
+
+
+def test_folders_are_written_as_folders():
+    with pytest.raises(ConfigError, match="--features text: write it as name=folder"):
+        asked.folders(["text"], "--features")
+    with pytest.raises(ConfigError, match="--set a: write it as name=value"):
+        asked.pairs(["a"], "--set")
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

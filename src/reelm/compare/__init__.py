@@ -154,7 +154,7 @@ def completed(
     raw: Mapping[str, Any],
     named: Sequence[str],
     catalogs: Sequence[str],
-    features: Mapping[str, str],
+    features: Mapping[str, str | Path],
 ) -> dict[str, Any]:
     """Plain settings with the models, catalogues and features that a command names.
 
