@@ -2,7 +2,7 @@
 them all."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,13 +68,24 @@ def parse(kind: type[C], values: dict[str, Any], name: str) -> C:
         wrong = []
         for item in error.errors():
             key = ".".join(map(str, item["loc"]))
-            unknown = item["type"] == "extra_forbidden"
-            hint = nearest(key, kind.model_fields) if unknown else ""
-            said = "no such setting." + hint if unknown else item["msg"]
-            if item["type"] in ("tuple_type", "list_type"):
-                said += f"; write it as {to_toml([item['input']])}"
-            wrong.append(f"{name}.{key}: {said}")
+            wrong.append(f"{name}.{key}: {_said(kind, name, key, item)}")
         raise ConfigError("; ".join(wrong)) from error
+
+
+def _said(kind: type[Config], name: str, key: str, item: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, and how to write it where that can be told."""
+    if item["type"] == "extra_forbidden":
+        return "no such setting." + nearest(key, kind.model_fields)
+    if item["type"] in ("tuple_type", "list_type"):
+        return f"{item['msg']}; write it as {to_toml([item['input']])}"
+    if item["type"] == "missing":
+        field = kind.model_fields.get(key)
+        if field is None:
+            return "has to be given"
+        about = f" ({field.description.rstrip('.')})" if field.description else ""
+        example = field.examples[0] if field.examples else "…"
+        return f"has to be given{about}, such as with --set {name}.{key}={example}"
+    return item["msg"].removeprefix("Value error, ")
 
 
 def as_toml(kind: type[Config], name: str) -> str:
@@ -83,7 +94,8 @@ def as_toml(kind: type[Config], name: str) -> str:
     for key, field in kind.model_fields.items():
         lines += [f"# {line}" for line in (field.description or "").splitlines()]
         if field.is_required():
-            lines.append(f"# {key} = ...  (required)")
+            example = to_toml(field.examples[0]) if field.examples else "..."
+            lines.append(f"# {key} = {example}  (required)")
         else:
             default = field.get_default(call_default_factory=True)
             lines.append(f"# {key} = unset" if default is None else f"{key} = {to_toml(default)}")

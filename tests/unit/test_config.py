@@ -83,3 +83,43 @@ def test_a_section_that_nobody_reads_is_an_error(tmp_path):
 def test_a_word_where_a_list_is_wanted_is_shown_as_one():
     with pytest.raises(ConfigError, match=r'sample\.names: .*; write it as \["en"\]'):
         config.parse(Sample, {"names": "en"}, "sample")
+
+
+class Needy(config.Config):
+    """A section with settings that have to be given."""
+
+    model: str = Field(examples=["models/llava"])
+    """Folder of a checkpoint."""
+    inner: dict[str, Sample] = Field(default_factory=dict)
+    """Further ones."""
+
+
+class Bare(config.Config):
+    """One without words."""
+
+    name: str
+
+
+def test_a_setting_that_is_missing_is_told_with_how_to_give_it():
+    with pytest.raises(ConfigError) as caught:
+        config.parse(Needy, {}, "backend")
+    assert str(caught.value) == (
+        "backend.model: has to be given (Folder of a checkpoint), such as with "
+        "--set backend.model=models/llava"
+    )
+    with pytest.raises(
+        ConfigError, match=r"x\.name: has to be given, such as with --set x\.name=…"
+    ):
+        config.parse(Bare, {}, "x")
+    assert '# model = "models/llava"  (required)' in config.as_toml(Needy, "backend")
+
+
+def test_every_setting_that_has_to_be_given_has_an_example():
+    from reelm import backends
+    from reelm.annotate.transcribing import TranscribeConfig
+
+    kinds = [*(backends.find(name).Config for name in backends.BACKENDS), TranscribeConfig]
+    needed = [
+        field for kind in kinds for field in kind.model_fields.values() if field.is_required()
+    ]
+    assert len(needed) >= 4 and all(field.examples for field in needed)

@@ -34,7 +34,7 @@ SILENCE = 1e-3  # loudest sample below which nobody is listened for; full scale 
 class TranscribeConfig(DecodeConfig):
     """Section [transcribe]."""
 
-    model: str
+    model: str = Field(examples=["models/whisper-small"])
     """Folder of a Whisper checkpoint with its processor."""
     language: str | None = None
     """Code such as en, if all videos speak the same; else the model tells it of each."""

@@ -86,7 +86,7 @@ class Failure:
         return self.kind.startswith(PASSING)
 
 
-Paid = TypeVar("Paid", Answer, Failure)
+Paid = TypeVar("Paid", bound=Answer | Failure)
 
 
 def paid(outcome: Paid, before: Answer | Failure) -> Paid:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, NonNegativeInt, PositiveFloat, PositiveInt
 
 from reelm.backends.base import (
     Answer,
@@ -37,10 +38,27 @@ SHUT = (401, 403, 404, 405)
 """Statuses that say that the way is wrong: whatever is asked, the server would say the same."""
 
 
+def _address(url: str) -> str:
+    """An address that can be spoken to.
+
+    Raises:
+        ValueError: it has no scheme that is known here, no host, or no number for a port.
+    """
+    try:
+        told = urlsplit(url)
+        right = told.scheme in ("http", "https") and bool(told.hostname) and told.port != 0
+    except ValueError:
+        right = False
+    if not right:
+        bare = url.rpartition("//")[2].strip("/ ") or "127.0.0.1:8000/v1"
+        raise ValueError(f"{url!r} is no address; write it like http://{bare}")
+    return url
+
+
 class OpenAIHTTPConfig(ChatConfig):
     """Section [backend] for `openai_http`."""
 
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: Annotated[str, AfterValidator(_address)] = "http://127.0.0.1:8000/v1"
     """Where the server's `chat/completions` lies."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; servers at home need none."""

@@ -29,7 +29,7 @@ DEAD = ("EngineDeadError", "EngineGenerateError")
 class VLLMConfig(BackendConfig):
     """Section [backend] for `vllm`."""
 
-    model: str
+    model: str = Field(examples=["llava-hf/llava-1.5-7b-hf"])
     """Folder of a checkpoint, or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""

@@ -16,7 +16,8 @@ from PIL import Image
 from reelm.backends.base import Answer, Failure
 from reelm.backends.blocks import http
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
-from reelm.errors import BackendError
+from reelm.config import parse
+from reelm.errors import BackendError, ConfigError
 from tiny_llava import FACTS, ask
 
 GOOD = '{"subject":"cat","colour":"red","count":"2"}'
@@ -231,6 +232,28 @@ def test_a_reply_that_trickles_times_out_as_a_whole(server, speak, monkeypatch):
 def test_nobody_there_is_a_connection_failure(speak, server):
     backend = speak(base_url="http://127.0.0.1:9/v1", retries=0)
     assert kinds(backend.answer([ask(1)])) == ["connection"]
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("localhost:8000/v1", "http://localhost:8000/v1"),
+        ("127.0.0.1/v1/", "http://127.0.0.1/v1"),
+        ("htp://host/v1", "http://host/v1"),
+        ("http://host:80a0/v1", "http://host:80a0/v1"),
+        ("http://", "http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_an_address_that_is_none_is_told_before_anything_is_asked(url, right):
+    with pytest.raises(ConfigError) as error:
+        parse(OpenAIHTTPConfig, {"model": "m", "base_url": url}, "backend")
+    said = f"backend.base_url: {url!r} is no address"
+    assert str(error.value).startswith(said) and f"like {right}" in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["https://host/v1", "http://[::1]:8000/v1"])
+def test_an_address_stays_as_it_is_written(url):
+    assert OpenAIHTTPConfig(model="m", base_url=url).base_url == url
 
 
 def test_a_wrong_answer_is_repaired_once(server, speak):

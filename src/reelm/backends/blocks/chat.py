@@ -18,7 +18,7 @@ from reelm.media.views import Picture
 class ChatConfig(BackendConfig):
     """What the body of a request is made by."""
 
-    model: str
+    model: str = Field(examples=["Qwen/Qwen2.5-VL-7B-Instruct"])
     """What the server calls the model."""
     structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
     """How the server is told to answer in JSON; auto finds out."""
