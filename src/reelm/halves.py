@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reelm import hub
 from reelm.errors import BackendError, MissingPackage
 
 POCKET = Path(__file__).parent / "backends" / "pocket_weights"
@@ -30,6 +31,7 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    hub.reach(model)
     try:
         with quiet():
             words: Any = AutoTokenizer.from_pretrained(model, padding_side="right")
@@ -134,6 +136,7 @@ def _decoder(model: str, dtype: torch.dtype) -> Any:
     """The language model of a checkpoint, without the head that scores words."""
     from transformers import AutoModel
 
+    hub.reach(model)
     try:
         with quiet():
             whole: Any = AutoModel.from_pretrained(model, dtype=dtype)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from reelm import files
+from reelm import files, hub
 from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
 from reelm.backends.blocks import decode, together
 from reelm.backends.blocks.checkpoint import about_folder
@@ -32,7 +32,7 @@ BAD = (ValueError, TypeError, IndexError, KeyError, AttributeError, OSError)
 class TransformersConfig(BackendConfig):
     """Section [backend] for `transformers`."""
 
-    model: str
+    model: str = Field(examples=["llava-hf/llava-1.5-7b-hf"])
     """Folder of a checkpoint (save_pretrained of model and processor), or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -281,12 +281,7 @@ def _sees(model: str, revision: str | None) -> bool:
     Raises:
         BackendError: there is no checkpoint.
     """
-    if _placed(model) and not Path(model).is_dir():
-        raise BackendError(
-            "model",
-            f"{model}: no such folder. Is the path right, seen from {Path.cwd()}? Name the folder "
-            "of a checkpoint, or a hub id, such as owner/name.",
-        )
+    hub.reach(model, revision)
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING,
@@ -296,12 +291,6 @@ def _sees(model: str, revision: str | None) -> bool:
         return AutoConfig.from_pretrained(model, revision=revision).model_type in SEEING
     except (ImportError, OSError, ValueError, TypeError) as error:
         raise BackendError("model", _why(model, error)) from error
-
-
-def _placed(model: str) -> bool:
-    """Whether a model is named by a place on disk and cannot be a hub id."""
-    path = Path(model)
-    return path.is_absolute() or model.startswith((".", "~")) or len(path.parts) > 2
 
 
 def _why(model: str, error: Exception) -> str:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float32
 from pydantic import PositiveInt
 
-from reelm import files
+from reelm import files, hub
 from reelm.encoders.base import Encoder, EncoderConfig, best_device
 from reelm.errors import BackendError, MissingPackage
 from reelm.halves import quiet
@@ -53,6 +53,7 @@ class Text(Encoder):
         self.config = config or TextConfig()
         self.device = best_device(self.config.device)
         source = self.config.model or str(_packaged())
+        hub.reach(source)
         try:
             with quiet():
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(source)

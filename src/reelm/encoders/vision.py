@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from reelm import files
+from reelm import files, hub
 from reelm.encoders.base import Clip, Encoder, EncoderConfig, best_device
 from reelm.errors import BackendError
 from reelm.halves import POCKET, quiet
@@ -100,6 +100,7 @@ class Vision(Encoder):
     def _load(self) -> None:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
+        hub.reach(self._source)
         try:
             with quiet():
                 config: Any = AutoConfig.from_pretrained(self._source)

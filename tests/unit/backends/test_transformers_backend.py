@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig
 
 import tiny_llava
-from reelm import files
+from reelm import files, hub
 from reelm.backends import transformers as runtime
 from reelm.backends.base import Answer, Failure, Request
 from reelm.backends.blocks import decode
@@ -43,6 +43,7 @@ def test_a_hub_id_stays_possible(model, monkeypatch):
     def asked(name, **_):
         raise OSError(f"asked for {name}")
 
+    monkeypatch.setattr(hub, "_hub_says", lambda *_: None)
     monkeypatch.setattr(AutoConfig, "from_pretrained", asked)
     with pytest.raises(BackendError, match=f"as a hub id, and .* no such folder.*for {model}"):
         Transformers(TransformersConfig(model=model))
