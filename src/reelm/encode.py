@@ -57,6 +57,8 @@ class Task:
     """A text, an engine.Video, or None if the video has nothing to encode."""
     missing: str = ""
     """Why there is no source."""
+    silent: bool = False
+    """Notes are read, and hold no answer about it."""
 
 
 def encode(
@@ -76,8 +78,8 @@ def encode(
         MissingInput: notes are to be read and none were given.
         ConfigError: `input` names neither a way to read nor a column, or users have no titles.
         StaleFolder: another process is filling the same folder.
-        BadData: files are to be read and there is none, or not one row got a vector; no folder is
-            left then.
+        BadData: files are to be read and there is none, the notes hold no answer, or not one row
+            got a vector; no folder is left then.
     """
     text, reads = encoder.reads == "text", config.input or encoder.usual
     tasks = _texts(catalog, reads, config.fields, notes) if text else _files(catalog)
@@ -109,7 +111,8 @@ def encode(
     made = files.finish(
         folder, stage="encode", version=VERSION, key=key, settings=settings, dim=encoder.dim,
         inputs=inputs | sources,
-        rows=rows + failed, failed=failed, seconds=cost["seconds"], cost=cost,
+        rows=rows + failed, failed=failed, silent=sum(task.silent for task in tasks),
+        seconds=cost["seconds"], cost=cost,
     )  # fmt: skip
     for side in folder.glob("rows-*.parquet"):
         side.unlink()
@@ -117,10 +120,15 @@ def encode(
 
 
 def summary(folder: Path) -> str:
-    """What came of it, in a line: rows, how many failed, and why most of them did."""
+    """What came of it, in a line: rows, how many failed, why most of them did, and of how many the
+    notes hold no answer."""
     facts = files.manifest(folder)
     told = f"{facts['rows']} rows, {facts['failed']} failed"
-    return f"{told} ({_reasons(folder)})" if facts["failed"] else told
+    told += f" ({_reasons(folder)})" if facts["failed"] else ""
+    silent = facts.get("silent")
+    if not silent or silent == facts["failed"]:
+        return told
+    return f"{told}; the notes hold no answer about {silent} of them"
 
 
 class _Encoding:
@@ -229,18 +237,21 @@ def _texts(catalog: Catalog, reads: str, fields: Sequence[str], notes: Path | No
             raise ConfigError(
                 f"encode.input: {reads!r}: of users there are notes only: set notes or fields."
             )
-        return [_text_task(name, text, "no answer") for name, text in said.items()]
+        return [_text_task(name, text, "no answer", text is None) for name, text in said.items()]
     named, titles = reads == FIELDS, [""] * len(ids)
     titles = _titles(table, named) if named or "title" in reads else titles
     tasks = []
     for name, title in zip(ids, titles, strict=True):
-        both = (BETWEEN if named else " ").join(filter(None, (title, said.get(name, ""))))
-        tasks.append(_text_task(name, both, f"no {reads.replace('+', ' and no ')}"))
+        both = (BETWEEN if named else " ").join(filter(None, (title, said.get(name))))
+        silent = reads_notes(reads) and said.get(name) is None
+        alone = silent and reads in ("notes", "values")
+        why = "no answer in the notes" if alone else f"no {reads.replace('+', ' and no ')}"
+        tasks.append(_text_task(name, both, why, silent))
     return tasks
 
 
-def _text_task(name: str, text: str, missing: str) -> Task:
-    return Task((name,), text or None, missing)
+def _text_task(name: str, text: str | None, missing: str, silent: bool = False) -> Task:
+    return Task((name,), text or None, missing, silent)
 
 
 def _titles(table: pl.DataFrame, named: bool) -> list[str]:
@@ -259,12 +270,13 @@ def fielded(answer: Mapping[str, Any]) -> str:
     return BETWEEN.join(f"{name}: {said}" for name, said in listed if said)
 
 
-def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[str, str]:
-    """What each video's or user's note says, as a sentence or as a line of values; of users also
-    those without one.
+def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[str, str | None]:
+    """What each video's or user's note says, as a sentence or as a line of values; None where the
+    note is a failure.
 
     Raises:
         ConfigError: the notes have no such field.
+        BadData: they are failures, all of them.
     """
     if not reads_notes(reads):
         return {}
@@ -278,6 +290,12 @@ def _note_texts(reads: str, fields: Sequence[str], notes: Path | None) -> dict[s
             f"encode.fields: {prompt.name} has no {', '.join(strange)}; it has {', '.join(known)}."
         )
     table = read_notes(notes)
+    if not table["answer"].count():
+        why = ", ".join(f"{n} {kind}" for kind, n in Counter(table["error_kind"]).most_common())
+        raise BadData(
+            f"{notes}: of its {len(table)} rows not one holds an answer ({why}). Ask again with "
+            "`reelm annotate --retry-failed`, or name others with --notes."
+        )
     return {
         row[id_column(table)]: _note_text(prompt, told, fields, row)
         for row in table.iter_rows(named=True)
@@ -289,10 +307,11 @@ def _note_text(
     told: Callable[[Mapping[str, Any]], str],
     fields: Sequence[str],
     row: Mapping[str, Any],
-) -> str:
-    """What a note says; what a person corrected stands as it is, the rest is checked."""
+) -> str | None:
+    """What a note says, None if it is a failure; what a person corrected stands as it is, the rest
+    is checked."""
     if not row["answer"]:
-        return ""
+        return None
     answer = json.loads(row["answer"])
     if row.get("correction") is None:
         answer = prompt.checked(answer, row.get("told") or row.get("text") or "")
@@ -337,10 +356,9 @@ def _noted(notes: Path | None) -> dict[str, Any]:
     part of the key: the texts are, corrections included."""
     if notes is None:
         return {"notes": None}
-    corrections = applied(notes, read_notes(notes)).digest
     train = files.manifest(notes).get("inputs", {}).get("train")
-    told = {} if train is None else {"train": train}
-    return {"notes": str(notes), "corrections": corrections, **told}
+    told = {"notes": str(notes), "corrections": applied(notes, read_notes(notes)).digest}
+    return told if train is None else told | {"train": train}
 
 
 def _reasons(folder: Path) -> str:

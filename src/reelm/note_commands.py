@@ -180,10 +180,14 @@ def batch_read(
     typer.echo(told or "nothing had been written out to be answered")
     if taken.open:
         typer.echo(f"{taken.open} left open: write them out again, or ask a server of the model")
+    lost = False
     for notes in taken.folders:
         if files.finished(notes):
             typer.echo(summary(notes))
+            facts = files.manifest(notes)
+            lost |= 0 < facts["failed"] == facts["rows"]
         typer.echo(notes)
+    sys.exit(lost)
 
 
 @commands.command()

@@ -144,7 +144,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(catalog, tmp_path):
 
 def test_what_came_of_it_is_one_line(catalog, work, notes, tmp_path):
     assert summary(encode(catalog, Values(), EncodeConfig(), work, notes)) == (
-        "7 rows, 1 failed (1 no values)"
+        "7 rows, 1 failed (1 no answer in the notes)"
     )
 
     class Broken(Hashing):
@@ -171,13 +171,30 @@ def test_where_nothing_is_encoded_no_folder_is_left(catalog, tmp_path):
         encode(broken, Signal(), EncodeConfig(seconds=120), tmp_path)
     failed = tmp_path / "notes" / "caption-0"
     failed.mkdir(parents=True)
-    table = pl.DataFrame({"video_id": ["a", "b"], "answer": [None, None]}, schema_overrides={
-        "answer": pl.String})  # fmt: skip
+    columns = {"video_id": ["a", "b"], "answer": [None, None], "error_kind": ["timeout", "media"]}
+    table = pl.DataFrame(columns, schema_overrides={"answer": pl.String})
     table.write_parquet(failed / "part-00000.parquet")
     files.finish(failed, stage="annotate", settings={"prompt": {"name": "caption", "version": 1}})
-    with pytest.raises(BadData, match=r"2 no notes.*The notes are .*caption-0; name others"):
-        encode(bare, Hashing(), EncodeConfig(input="notes"), tmp_path, failed)
+    for reads in ("notes", "title+notes"):
+        with pytest.raises(BadData, match=r"caption-0: of its 2 rows not one .*1 timeout, 1 media"):
+            encode(catalog, Hashing(), EncodeConfig(input=reads), tmp_path, failed)
     assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_videos_that_the_notes_are_silent_about_are_told(catalog, tmp_path):
+    notes = tmp_path / "notes" / "caption-0"
+    notes.mkdir(parents=True)
+    ids = catalog.videos["video_id"].to_list()
+    said = ['{"caption": "A cat."}', '{"caption": "A dog."}', None]
+    columns = {"video_id": ids[:3], "answer": said, "error_kind": [None, None, "timeout"]}
+    pl.DataFrame(columns).write_parquet(notes / "part-00000.parquet")
+    files.finish(notes, stage="annotate", settings={"prompt": {"name": "caption", "version": 1}})
+    alone = encode(catalog, Hashing(), EncodeConfig(input="notes"), tmp_path, notes)
+    left = len(ids) - 2
+    assert f"{left} failed ({left} no answer in the notes)" in summary(alone)
+    both = encode(catalog, Hashing(), EncodeConfig(input="title+notes"), tmp_path, notes)
+    assert files.manifest(both)["silent"] == left
+    assert f"; the notes hold no answer about {left} of them" in summary(both)
 
 
 def test_which_prompts_have_short_fields():

@@ -82,16 +82,22 @@ def test_a_batch_is_written_and_read(work, tmp_path):
     lines = [json.loads(line) for line in text.splitlines()]
     path = tmp_path / "results.jsonl"
 
-    def answer(line):
-        message = {"content": '{"caption": "A cat."}'}
+    def answer(line, text='{"caption": "A cat."}'):
+        message = {"content": text}
         body = {"choices": [{"message": message, "finish_reason": "stop"}]}
         return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}}
 
+    path.write_text(json.dumps(answer(lines[0])) + "\n")
+    path.write_text("".join(json.dumps(answer(line, "A cat.")) + "\n" for line in lines))
+    shutil.copytree(work, other := tmp_path / "other")
+    wrong = other / Path(folder).relative_to(work)
+    assert "2 invalid_json" in said("batch", "read", wrong, path, code=1), "every row failed"
     path.write_text(json.dumps(answer(lines[0])) + "\n")
     told = said("batch", "read", folder, path).splitlines()
     assert told[0] == "1 answered, 1 missing" and told[1].startswith("1 left open")
     path.write_text("".join(json.dumps(answer(line)) + "\n" for line in lines))
     told = said("batch", "read", folder, path).splitlines()
-    assert told[0] == "2 answered" and read_notes(Path(told[1]))["answer"].null_count() == 0
-    assert "prompt: caption" in said("provenance", told[1], "v000")
+    assert told[0] == "2 answered" and told[1].startswith("caption: 2 rows, 0 failed")
+    assert read_notes(Path(told[-1]))["answer"].null_count() == 0
+    assert "prompt: caption" in said("provenance", told[-1], "v000")
     assert said("batch", "write", "--prompt", "caption", *model) == "nothing left to ask\n"

@@ -121,8 +121,8 @@ def read(folder: Path, results: Sequence[Path]) -> Taken:
         folder: a finished `work/batches/…` that `write` made.
 
     Raises:
-        BadData: the folder is not finished, a file is of another batch, or the question is no
-            longer the one that was written out.
+        BadData: the folder is not finished, a file is of another batch, none has a line about this
+            one, or the question is no longer the one that was written out.
         StaleFolder: another process is filling one of the notes folders.
     """
     facts, work = files.manifest(folder), folder.resolve().parent.parent
@@ -146,12 +146,28 @@ def _read(
     _same(folder, facts["inputs"]["asked"], plans)
     table = pl.read_parquet(folder / REQUESTS)
     said, counts = _said(table, plans, results)
+    _some(folder, results, counts)
     still = 0
     for plan in plans:
         if plan.unfinished(config.retry_failed):
             own = said[plan.question.prompt.name]
             still += _settle(plan, wanted, own, config, backend.device, catalog.folder)
     return Taken([plan.folder for plan in plans], counts, still)
+
+
+def _some(folder: Path, results: Sequence[Path], counts: Mapping[str, int]) -> None:
+    """
+    Raises:
+        BadData: there are requests, and about none of them was anything read.
+    """
+    if not (waiting := counts.get("missing")) or sum(counts.values()) > waiting:
+        return
+    there = ", ".join(map(str, results))
+    told = f"no line about a request in {there}" if there else "no file of results is named"
+    raise BadData(
+        f"{folder}: {told}, and {waiting} requests wait for their answers. Name the files that "
+        f"came back: reelm batch read {folder} results.jsonl"
+    )
 
 
 def _said(

@@ -261,6 +261,20 @@ def test_results_of_another_question_are_refused(catalog, backend, tmp_path):
     assert not list((tmp_path / "notes").glob("*/*.parquet"))
 
 
+def test_a_read_of_nothing_is_an_error(catalog, backend, tmp_path, monkeypatch):
+    folder = out(catalog, backend, tmp_path)
+    with pytest.raises(BadData, match="no file of results is named, and 8 requests wait"):
+        batches.read(folder, [])
+    with pytest.raises(BadData, match=r"no line about a request in .*results\.jsonl, and 8"):
+        batches.read(folder, back(tmp_path, []))
+    assert not list((tmp_path / "notes").glob("*/*.parquet"))
+    monkeypatch.setattr(Broken, "broken", frozenset(f"v{n:02d}" for n in range(10)))
+    unseen = out(catalog, backend, tmp_path, Caption)
+    assert files.manifest(unseen)["files"] == []
+    (notes,) = batches.read(unseen, []).folders
+    assert files.manifest(notes)["failed"] == 10, "where nothing was sent nothing can come back"
+
+
 def test_a_question_that_changed_since_is_refused(catalog, backend, tmp_path, monkeypatch):
     folder = out(catalog, backend, tmp_path)
     found = back(tmp_path, map(result, lines(folder)))

@@ -12,6 +12,7 @@ from reelm import files, rerank, runs, train
 from reelm.annotate import way
 from reelm.backends.base import Failure
 from reelm.backends.fake import Fake
+from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.data.dataset import Dataset
 from reelm.data.preferences import LETTERS
 from reelm.data.split import leave_last_two
@@ -221,6 +222,18 @@ def test_a_way_that_closes_leaves_the_folder_open_and_what_was_said_kept(
     assert kept == 31 and second.asked == 48 - 31, "also what was said beside what was lost"
     straight = rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path / "other")
     assert report(folder) == report(straight)
+
+
+def test_a_server_that_is_not_there_is_an_error(split, run, told, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    nobody = "http://127.0.0.1:9/v1"
+    hasty = SMALL.model_copy(update={"patience_s": 0.0})
+    for _ in range(2):
+        reader = OpenAIHTTP(OpenAIHTTPConfig(model="m", base_url=nobody, retries=0))
+        with pytest.raises(BackendError, match=f"^connection: {nobody}: nothing came through"):
+            rerank.rerank(run, split, told, reader, hasty, tmp_path)
+        reader.close()
+    assert not list((tmp_path / "reports").glob(f"*/{files.MANIFEST}"))
 
 
 def test_what_was_lost_on_the_way_is_asked_again_by_the_same_command(split, run, told, tmp_path):
