@@ -184,14 +184,14 @@ def train(
     sets: Set = None,
 ) -> None:
     """Fit a recommender on the training part of a catalogue's log."""
-    from reelm import config, models
+    from reelm import models
     from reelm import train as verb
 
     raw = asked.raw(settings, sets, ("model", "train", "dataset", "split"))
     said = {"edges": edges, "profiles": asked.folders(profiles, "--profiles")}
     found = asked.sources(raw, catalog, features, work, tuple(notes or ()), **said)
     kind = models.find(model)
-    chosen = config.section(kind.Config, raw, "model")
+    chosen = models.settings(model, raw.get("model", {}))
     split = found.read()
     for line in verb.coverage(split.train, kind.needs(chosen)):
         typer.echo(line)
@@ -208,12 +208,12 @@ def distill(
     sets: Set = None,
 ) -> None:
     """Teach a small recommender what a trained one would rank and how."""
-    from reelm import config, models, runs
     from reelm import distill as verb
+    from reelm import models, runs
 
     raw = asked.raw(settings, sets, ("distill", "model", "train"))
     found = asked.sources_of(teacher, features)
-    chosen = config.section(models.find(student).Config, raw, "model")
+    chosen = models.settings(student, raw.get("model", {}))
     how, training = asked.section("distill", raw), asked.section("train", raw)
     given = found.read(), runs.load(teacher), student, chosen
     _made(verb.distill_run(*given, how, training, work, found))

@@ -178,6 +178,41 @@ def steps(total: int, done: int = 0) -> Iterator[Callable[[str, int], None]]:
     yield tell
 
 
+@contextmanager
+def doing(what: str, operations: float) -> Iterator[None]:
+    """Where a terminal watches, a line of what is done and about how long it will take, and the
+    time that it has taken.
+
+    Args:
+        operations: floating point operations in double precision; nothing is told of none.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not operations or not console.is_terminal:
+        yield
+        return
+    said = TextColumn(f"{what}, about {_lasting(operations / _rate())}; so far")
+    columns = (SpinnerColumn(), said, TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as line:
+        line.add_task("", total=None)
+        yield
+
+
+def _rate() -> float:
+    """Floating point operations a second of this machine, by a product of matrices."""
+    import numpy as np
+
+    square, begun = np.ones((1024, 1024)), time.perf_counter()
+    np.matmul(square, square)
+    return 2 * 1024**3 / (time.perf_counter() - begun)
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
 def flops(call: Callable[[], Any]) -> int:
     """Floating point operations of one call of something that uses torch: products of matrices and
     sums of weighted rows (graphs), two for each number that is multiplied and added. What is done

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reelm import config, files, runs
 from reelm.config import Config
+from reelm.cost import doing
 from reelm.data.batches import SequenceBatch
 from reelm.data.dataset import Dataset
 from reelm.data.exposures import Exposures
@@ -166,7 +167,8 @@ def build(name: str, model_config: Config | None, data: Dataset, seed: int) -> A
     model_config = model_config if model_config is not None else config.parse(kind.Config, {}, name)
     if not isinstance(model_config, kind.Config):
         raise ConfigError(f"{name} takes {kind.Config.__name__}, not {type(model_config).__name__}")
-    with torch.random.fork_rng(devices=[]):
+    told = doing(f"{name}: {len(data.items) - 1:,} items", kind.operations(model_config, data))
+    with told, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(model_config, data)
 

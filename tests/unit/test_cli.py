@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from reelm import __version__, asked, cli, config, files
+from reelm import __version__, asked, cli, config, files, models
 from reelm.cli import SECTIONS, app, settings_class
 from reelm.encoders.base import EncoderConfig
 from reelm.errors import BadData, ConfigError
@@ -233,6 +233,18 @@ def test_a_file_may_hold_sections_of_other_commands(tmp_path):
     assert asked.raw(path, ["evaluate.lists=false"], ("evaluate",)) == {
         "split": {"name": "random"}, "evaluate": {"ks": [3], "lists": False},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mf", r"^model\.features: mf reads no features, so it has no such setting"),
+        ("llmrec", r"^model\.features: no such setting"),  # it reads them by another name
+    ],
+)
+def test_a_model_that_reads_no_features_says_so(name, said):
+    with pytest.raises(ConfigError, match=said):
+        models.settings(name, {"features": ["text"]})
 
 
 def test_folders_are_written_as_folders():

@@ -1,5 +1,12 @@
+import io
 import json
+from dataclasses import replace
+from functools import partial
 
+import pytest
+import rich.console
+
+from reelm import cost, models
 from reelm.cost import LEDGER, Cost, Ledger, Meter, progress
 from reelm.energy import Energy
 
@@ -57,3 +64,24 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):
     with progress("annotate", 10, done=2) as advance:
         advance(8)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("terminal", "operations"), [(True, 1e9), (False, 1e9), (True, 0.0)])
+def test_what_takes_long_is_said_where_a_terminal_watches(monkeypatch, terminal, operations):
+    seen = io.StringIO()
+    made = partial(rich.console.Console, file=seen, force_terminal=terminal, width=100)
+    monkeypatch.setattr(rich.console, "Console", lambda stderr: made())
+    monkeypatch.setattr(cost, "_rate", lambda: 1e6)
+    with cost.doing("ease: 19,000 items", operations):
+        pass
+    said = "ease: 19,000 items, about 17 min; so far" in seen.getvalue()
+    assert said == (terminal and operations > 0)
+    assert bool(seen.getvalue()) == said
+
+
+def test_only_a_long_fit_in_closed_form_counts_its_operations(two_tastes):
+    kind = models.find("ease")
+    assert kind.operations(kind.Config(), two_tastes) == 0
+    wide = replace(two_tastes, items=tuple(map(str, range(19_001))))
+    assert kind.operations(kind.Config(), wide) == pytest.approx(7 / 3 * 19_001**3)
+    assert models.find("mf").operations(None, wide) == 0

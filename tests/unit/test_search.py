@@ -129,6 +129,7 @@ def test_a_grid_takes_choices_only():
         ({"model.dimm": "choice(1, 2)"}, BASE, "Did you mean 'model.dim'"),
         ({"split.seed": "choice(1, 2)"}, BASE, "no such setting to search"),
         ({"model.dim": "choice(8)"}, {"model": {"laiers": 1}}, "Did you mean 'model.layers'"),
+        ({"model.profiles": "choice(a)"}, BASE, "sasrec reads no profiles, so it has no such"),
         ({"train.seed": "choice(1, 2)"}, BASE, "how trials are judged"),
         ({"model.dim": "choice(8)"}, {"train": {"epochs": 0}}, "train.epochs"),
         ({"model.dim": 'choice(8, "a")'}, BASE, r"search\.space: model\.dim = \"a\": .*integer$"),

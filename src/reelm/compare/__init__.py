@@ -232,8 +232,8 @@ def _arms(settings: Settings) -> list[Arm]:
     shared = settings.train.model_dump()
     arms = []
     for label, entry in entries.items():
-        kind, where = models.find(entry.model), f"compare.models.{label}"
-        own = config.parse(kind.Config, entry.settings, f"{where}.settings")
+        where = f"compare.models.{label}"
+        own = models.settings(entry.model, entry.settings, f"{where}.settings")
         schedule = config.parse(TrainConfig, shared | entry.train, f"{where}.train")
         arms.append(Arm(label, entry.model, own, schedule))
     return arms

@@ -1,8 +1,10 @@
 """Recommenders. One file each; a new model is a new file and one line here."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reelm import registry
+from reelm import config, registry
+from reelm.errors import ConfigError
 
 MODELS = {
     "content": "reelm.models.content:Content",  # cosine of frozen features with the history
@@ -30,3 +32,28 @@ MODELS = {
 def find(name: str) -> Any:
     """The recommender class called `name`, built in or offered by an installed package."""
     return registry.find("models", MODELS, name)
+
+
+def settings(name: str, values: Mapping[str, Any], section: str = "model") -> Any:
+    """The settings of the recommender called `name` from plain values.
+
+    Raises:
+        ConfigError: they are not settings of this model; `section` is what the error speaks of.
+    """
+    refuse_unread(name, values, section)
+    return config.parse(find(name).Config, dict(values), section)
+
+
+def refuse_unread(name: str, keys: Iterable[str], section: str = "model") -> None:
+    """
+    Raises:
+        ConfigError: features or profiles are set of a model that reads none.
+    """
+    fields = find(name).Config.model_fields
+    told = " ".join(str(field.description).lower() for field in fields.values())
+    for key, those in (("features", "sasrec or vbpr"), ("profiles", "slim or kar")):
+        if key in keys and key not in fields and key.removesuffix("s") not in told:
+            raise ConfigError(
+                f"{section}.{key}: {name} reads no {key}, so it has no such setting. Take it out, "
+                f"or choose a model that reads them, such as {those}."
+            )

@@ -43,6 +43,11 @@ class Recommender(nn.Module, ABC):
         """What the dataset must be loaded with under these settings, e.g. "features.text"."""
         return ()
 
+    @classmethod
+    def operations(cls, config: Any, data: Dataset) -> float:
+        """Floating point operations of building it, where that takes long; else 0."""
+        return 0.0
+
     @property
     def seen(self) -> Bool[Tensor, "items"]:
         """Items that occur in the training interactions."""

@@ -24,6 +24,8 @@ from reelm.models.base import Complete
 
 TIE = 1e-6  # what the most popular item's score is raised by; others in proportion
 
+LONG = 5_000  # items from which the fit takes long enough to be told of
+
 
 class EASEConfig(Config):
     """Section [model] of an ease run."""
@@ -49,6 +51,10 @@ class EASE(Complete):
             )
         self.register_buffer("weight", torch.from_numpy(_weights(data, config.ridge)))
         self.weight: Tensor
+
+    @classmethod
+    def operations(cls, config: EASEConfig, data: Dataset) -> float:
+        return 7 / 3 * len(data.items) ** 3 if len(data.items) > LONG else 0.0
 
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from reelm.config import Config, to_toml
 from reelm.data.split import Split
 from reelm.errors import ConfigError, nearest
+from reelm.models import refuse_unread
 from reelm.models.base import Recommender
 from reelm.search.space import Range, Value
 from reelm.train import TrainConfig
@@ -32,6 +33,8 @@ def named(model: str, kind: type[Recommender], base: Sections, ranges: Mapping[s
     kinds = {"model": kind.Config, "train": TrainConfig}
     told = [f"{section}.{key}" for section, values in base.items() for key in values]
     known = [f"{section}.{key}" for section, kind in kinds.items() for key in kind.model_fields]
+    asked = {name.removeprefix("model.") for name in [*ranges, *told] if name.startswith("model.")}
+    refuse_unread(model, asked)
     for name in [*ranges, *told]:
         if name not in known:
             hint = nearest(name, known)
