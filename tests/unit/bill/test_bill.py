@@ -188,7 +188,8 @@ def test_a_plot_that_cannot_be_drawn_says_what_to_choose(work, tmp_path):
     with pytest.raises(BadData, match=r"no report with recall@11.*--metric"):
         page.plot(work, runs(work), "recall@11", "seconds")
     shutil.rmtree(work / "reports")
-    with pytest.raises(BadData, match=r"plot: no report for 2 of them: run `reelm evaluate` on one\.$"):
+    lost = r"plot: no report for 2 of them: run `reelm evaluate` on one\.$"
+    with pytest.raises(BadData, match=lost):
         page.plot(work, runs(work), "recall@10", "seconds")
     made = page.Plot("recall@10", "seconds", [], [], [], [])
     with pytest.raises(ConfigError, match=r"\.html or \.png"):
