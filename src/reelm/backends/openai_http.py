@@ -28,7 +28,7 @@ from reelm.backends.blocks.chat import ChatConfig, body, content, read
 from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
 from reelm.backends.blocks.schema import tidy
-from reelm.errors import BackendError
+from reelm.errors import BackendError, ConfigError
 from reelm.media.views import View
 
 T = TypeVar("T")
@@ -90,6 +90,10 @@ class OpenAIHTTP(Backend):
     remote: ClassVar[bool] = True
 
     def __init__(self, config: OpenAIHTTPConfig) -> None:
+        """
+        Raises:
+            ConfigError: the key cannot be sent.
+        """
         self.config = config
         self.view = View(
             moments=config.moments, square=config.square, sound=config.sound, motion=config.motion
@@ -99,7 +103,7 @@ class OpenAIHTTP(Backend):
         self._dialects = Dialects(config.structured)
         self._client = Client(
             config.base_url,
-            os.environ.get(config.api_key_env),
+            _key(config.api_key_env),
             config.timeout_s,
             Budget(config.retry_budget),
             config.longest_wait_s,
@@ -227,6 +231,21 @@ class _Call:
         """The server answered."""
         if self._spoken:
             self._dialects.worked(self._spoken)
+
+
+def _key(place: str) -> str | None:
+    """The key in an environment variable, without the line end that files leave behind it.
+
+    Raises:
+        ConfigError: it has characters that cannot travel.
+    """
+    key = os.environ.get(place, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"{place}: the key in this environment variable has characters that no header can "
+            "carry. Copy it again, or unset it if the server needs none."
+        )
+    return key or None
 
 
 def _after(said: Paid, start: float) -> Paid:

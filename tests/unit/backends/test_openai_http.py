@@ -251,6 +251,17 @@ def test_an_address_that_is_none_is_told_before_anything_is_asked(url, right):
     assert str(error.value).startswith(said) and f"like {right}" in str(error.value)
 
 
+def test_a_key_that_cannot_be_sent_is_told_and_a_line_end_is_taken_off(server, speak, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret\n")
+    assert kinds(speak(api_key_env="MY_KEY", retries=0).answer([ask(1)])) == [None]
+    assert server.heads[0]["Authorization"] == "Bearer secret"
+    for key in ("secr\u00e9t", "secr\net"):
+        monkeypatch.setenv("MY_KEY", key)
+        with pytest.raises(ConfigError, match="^MY_KEY: the key in") as error:
+            speak(api_key_env="MY_KEY")
+        assert "secr" not in str(error.value)
+
+
 @pytest.mark.parametrize("url", ["https://host/v1", "http://[::1]:8000/v1"])
 def test_an_address_stays_as_it_is_written(url):
     assert OpenAIHTTPConfig(model="m", base_url=url).base_url == url
