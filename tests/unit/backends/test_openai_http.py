@@ -257,7 +257,7 @@ def test_a_key_that_cannot_be_sent_is_told_and_a_line_end_is_taken_off(server, s
     assert server.heads[0]["Authorization"] == "Bearer secret"
     for key in ("secr\u00e9t", "secr\net"):
         monkeypatch.setenv("MY_KEY", key)
-        with pytest.raises(ConfigError, match="^MY_KEY: the key in") as error:
+        with pytest.raises(ConfigError, match=r"^MY_KEY: the key in") as error:
             speak(api_key_env="MY_KEY")
         assert "secr" not in str(error.value)
 
