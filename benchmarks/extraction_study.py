@@ -52,7 +52,7 @@ NAMING = 0.5  # of these that name a value all the same
 STATED = 0.6  # chance that somebody says a value
 KNOWN = 6  # wordings of eight that the reader learned
 LONGEST = 1500  # characters of comments that are shown
-LESSONS = 30_000
+LESSONS = 10_000
 READER = Size(128, 3, 2, 3e-3)
 FACTOR = {
     "subject": "topic", "motion": "action", "scene": "setting", "mood": "mood", "tempo": "pace",

@@ -96,10 +96,9 @@ def _learn(
             for row, (asked, said) in enumerate(some):
                 ids[row, : len(asked) + len(said)] = torch.tensor([*asked, *said])
                 wanted[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
             loss = F.cross_entropy(
-                logits.float().flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
+                logits.flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
             )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
