@@ -68,7 +68,8 @@ def parse(kind: type[C], values: dict[str, Any], name: str) -> C:
         wrong = []
         for item in error.errors():
             key = ".".join(map(str, item["loc"]))
-            wrong.append(f"{name}.{key}: {_said(kind, name, key, item)}")
+            where = f"{name}.{key}" if key else name  # several settings together have no key
+            wrong.append(f"{where}: {_said(kind, name, key, item)}")
         raise ConfigError("; ".join(wrong)) from error
 
 
