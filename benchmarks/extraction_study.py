@@ -124,7 +124,7 @@ def reader(work: Path) -> Path:
         values = {value for name in FACTOR for value in ATTRIBUTES[name]}
         keys = [f'{{"factor":"{factor}","fact":"' for factor in FACTOR.values()]
         whole = [BEFORE, Extraction.ask(), '{"facts":[', '","source":"comments"}', "},", *keys]
-        whole += sorted(f"{blank}{value}" for value in values for blank in ("", " "))
+        whole += sorted(values)  # the same token where it is read and where it is written
         taught(folder, READER, vocabulary(lessons[:2000], whole), lessons)
     return folder
 
