@@ -53,7 +53,7 @@ STATED = 0.6  # chance that somebody says a value
 KNOWN = 6  # wordings of eight that the reader learned
 LONGEST = 1500  # characters of comments that are shown
 LESSONS = 10_000
-READER = Size(128, 3, 2, 3e-3)
+READER = Size(128, 3, 4, 3e-3)
 FACTOR = {
     "subject": "topic", "motion": "action", "scene": "setting", "mood": "mood", "tempo": "pace",
     "instrument": "sound", "word": "on_screen_text",
