@@ -20,7 +20,6 @@ results/extraction_world.jsonl is one text and population; results/extraction_re
 well was read.
 """
 
-import argparse
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -250,7 +249,10 @@ def run(work: Path, seeds: Sequence[int], only: Sequence[str] | None) -> None:
 
 def show() -> str:
     """How well was read, and the table, in Markdown."""
-    lines = [(study.RESULTS / READING).read_text(encoding="utf-8")]
+    told = study.RESULTS / READING
+    if not told.is_file():
+        return f"{told}: nothing was read yet; run `world` first"
+    lines = [told.read_text(encoding="utf-8")]
     metrics: Callable[[str], list[float]] = lambda arm: [  # noqa: E731
         row["test"]["mixed@20"] for row in study.rows(TABLE) if row["arm"] == arm
     ]
@@ -264,12 +266,7 @@ def show() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("world", "summary"))
-    parser.add_argument("--work", type=Path, default=Path("work/study"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--only", nargs="*", help="these arms alone")
-    given = parser.parse_args()
+    given = study.asked_of_world("world", "summary")
     if given.what == "world":
         run(given.work, given.seeds, given.only)
     print(show())

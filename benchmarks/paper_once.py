@@ -13,7 +13,6 @@ results/once_world.jsonl; lines that are there are not made again. The language 
 within `pocket`: three layers, 128 wide.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -400,12 +399,7 @@ def show() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("world", "steps", "summary"))
-    parser.add_argument("--work", type=Path, default=Path("work/study"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--only", nargs="*", help="these arms alone")
-    given = parser.parse_args()
+    given = study.asked_of_world("world", "steps", "summary")
     if given.what == "world":
         run(given.work, given.seeds, given.only)
     elif given.what == "steps":

@@ -54,6 +54,17 @@ def asked(*data: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def asked_of_world(*what: str) -> argparse.Namespace:
+    """What the command line of a table of the rendered world says: `what` to do, where the world
+    lies, populations and arms."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=what)
+    parser.add_argument("--work", type=Path, default=Path("work/study"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--only", nargs="*", help="names of the arms to run")
+    return parser.parse_args()
+
+
 def wanted(arms: Sequence[Arm], only: Sequence[str] | None) -> list[Arm]:
     """The arms that the command line names, or all."""
     return [arm for arm in arms if not only or arm.name in only]

@@ -5,6 +5,7 @@ import test_models
 import test_rankers
 import torch
 
+from killing import killed_after
 from reelm import runs, train
 from reelm.data.split import leave_last_two
 from reelm.models import find
@@ -14,10 +15,6 @@ SCHEDULE = train.TrainConfig(epochs=3, batch_size=8, checkpoint_s=0)
 AFTER = 7  # steps
 CLOSED = ("popularity", "ease", "item_knn", "content")
 """There are no steps to learn in, so there is nothing to go on with."""
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
 
 
 @pytest.mark.parametrize(
@@ -30,16 +27,7 @@ def test_a_killed_training_ends_with_the_same_weights(
     name, settings = case[0], find(case[0]).Config(**case[1])
     split = passed_by if issubclass(find(name), Ranker) else leave_last_two(two_tastes)
     whole = train.train_run(split, name, settings, SCHEDULE, tmp_path / "whole")
-    step, done = train._add, []
-
-    def fatal(*arguments):
-        if len(done) == AFTER:
-            raise Killed
-        done.append(1)
-        return step(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(train, "_add", fatal)
+    with killed_after(AFTER, monkeypatch):
         train.train_run(split, name, settings, SCHEDULE, tmp_path / "cut")
     torch.manual_seed(99)  # the second process starts from other chance
     cut = train.train_run(split, name, settings, SCHEDULE, tmp_path / "cut")

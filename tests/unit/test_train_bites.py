@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from killing import Killed, killed_after
 from reelm import files, runs
 from reelm import train as verb
 from reelm.config import Config
@@ -91,10 +92,6 @@ def test_the_weights_that_were_best_are_kept(data, monkeypatch):
     assert model.weight.item() == pytest.approx(short.weight.item())
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("extra", [{}, {"average": 0.9}, {"precision": "bfloat16"}])
 def test_a_killed_training_ends_as_if_it_had_not_been_killed(
@@ -104,16 +101,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(
     split = leave_last_two(data)
     config = TrainConfig(epochs=4, batch_size=4, checkpoint_s=0, learning_rate=0.05, **extra)
     whole = verb.train_run(split, "sasrec", SMALL, config, tmp_path / "whole")
-    step, done = verb._add, []
-
-    def fatal(*arguments):
-        if len(done) == after:
-            raise Killed
-        done.append(1)
-        return step(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(verb, "_add", fatal)
+    with killed_after(after, monkeypatch):
         verb.train_run(split, "sasrec", SMALL, config, tmp_path / "cut")
     torch.manual_seed(99)  # the second process starts from other chance
     cut = verb.train_run(split, "sasrec", SMALL, config, tmp_path / "cut")

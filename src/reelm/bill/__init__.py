@@ -17,12 +17,7 @@ from reelm.data.corrections import id_column
 from reelm.errors import BadData
 
 STAGES = ("catalog", "notes", "features", "runs", "tuned", "searches", "reports")
-BUSY = {
-    "runs",
-    "tuned",
-    "searches",
-    "reports",
-}  # without a ledger a model was busy all of their time
+BUSY = {"runs", "tuned", "searches", "reports"}  # without a ledger a model was busy all their time
 AMOUNTS = ("tokens_in", "tokens_out", "seconds", "cpu_s", "device_s", "joules")
 JOULES_PER_KWH = 3.6e6
 
