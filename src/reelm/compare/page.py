@@ -1,10 +1,9 @@
 """report.html of a comparison: the geometry of its plots, drawn by hand; the rest is template."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelm.evaluate.page import Number, rendered, room, scaled
+from reelm.evaluate.page import Number, number, rendered, room, scaled
 
 WIDE, LEFT, RIGHT = 620, 170, 20  # of a plot of dots, in its own units
 ROW = 26
@@ -28,7 +27,7 @@ def html(facts: Mapping[str, Any]) -> str:
         "curves": curves(facts),
         "costs": costs(facts["cells"]),
     }
-    filters = {"number": number, "signed": signed, "chance": probability}
+    filters = {"signed": signed, "chance": probability}
     return rendered("reelm.compare", "report.html", told, filters)
 
 
@@ -94,16 +93,6 @@ def costs(cells: Sequence[Row]) -> list[Row]:
             row[name] = sum(known) / len(known) if known else None
         rows.append(row)
     return rows
-
-
-def number(value: Number | None) -> str:
-    """Four digits after the point, without the leading zero of a share; fewer for large ones."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if abs(value) >= 100:
-        return f"{value:,.1f}"
-    told = f"{value:.4f}"
-    return told.replace("0.", ".", 1) if abs(value) < 1 else told
 
 
 def signed(value: Number | None) -> str:

@@ -53,14 +53,3 @@ class Encoder(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Whatever can change the vectors: settings, hash of the weights."""
-
-
-def best_device(asked: str) -> str:
-    """What was asked for; for `auto` an accelerator, if there is one."""
-    import torch
-
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

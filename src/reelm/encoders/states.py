@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from reelm import files, halves
-from reelm.encoders.base import Encoder, EncoderConfig, best_device
+from reelm import device, files, halves
+from reelm.encoders.base import Encoder, EncoderConfig
 
 
 class StatesConfig(EncoderConfig):
@@ -55,7 +55,7 @@ class States(Encoder):
             BackendError: the model cannot be loaded, or not be cut in two.
         """
         self.config = config or StatesConfig()
-        self.device = best_device(self.config.device)
+        self.device = device.best(self.config.device)
         source = self.config.model or str(halves.POCKET)
         self._tokenizer = halves.load_tokenizer(source)
         dtype = getattr(torch, self.config.precision)

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float32
 from pydantic import PositiveInt
 
-from reelm import files, hub
-from reelm.encoders.base import Encoder, EncoderConfig, best_device
+from reelm import device, files, hub
+from reelm.encoders.base import Encoder, EncoderConfig
 from reelm.errors import BackendError, MissingPackage
 from reelm.halves import quiet
 
@@ -51,7 +51,7 @@ class Text(Encoder):
         from transformers import AutoModel, AutoTokenizer
 
         self.config = config or TextConfig()
-        self.device = best_device(self.config.device)
+        self.device = device.best(self.config.device)
         source = self.config.model or str(_packaged())
         hub.reach(source)
         try:

@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from reelm import files, hub
-from reelm.encoders.base import Clip, Encoder, EncoderConfig, best_device
+from reelm import device, files, hub
+from reelm.encoders.base import Clip, Encoder, EncoderConfig
 from reelm.errors import BackendError
 from reelm.halves import POCKET, quiet
 from reelm.media.views import Picture, View, pictures
@@ -54,7 +54,7 @@ class Vision(Encoder):
             BackendError: there is no such checkpoint, or it has no vision tower of a known kind.
         """
         self.config = config or VisionConfig()
-        self.device = best_device(self.config.device)
+        self.device = device.best(self.config.device)
         self._source = self.config.model or str(POCKET)
         about = Path(self._source) / "reelm.json"
         facts = json.loads(about.read_text()) if about.is_file() else {}

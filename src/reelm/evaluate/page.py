@@ -57,12 +57,13 @@ def rendered(
 
 
 def number(value: float | None) -> str:
-    """Four digits that matter, without the leading zero of a share; a dash for none."""
+    """Four digits that matter, without the leading zero of a share; a dash for none. Thousands are
+    set apart."""
     if value is None or not math.isfinite(value):
         return "-"
     if abs(value) < 1:
         return f"{value:.4f}".replace("0.", ".", 1)
-    return f"{value:.{max(0, 3 - int(math.log10(abs(value))))}f}"
+    return f"{value:,.{max(0, 3 - int(math.log10(abs(value))))}f}"
 
 
 def room(low: Number, high: Number) -> tuple[Number, Number]:

@@ -40,7 +40,7 @@ from reelm.data.preferences import Preferences
 from reelm.errors import BadData, MissingInput
 from reelm.models.blocks.features import profile
 from reelm.models.blocks.graph import Bipartite
-from reelm.models.blocks.items import standardised
+from reelm.models.blocks.items import standardised, unit
 from reelm.models.blocks.within import settings_within
 from reelm.models.lightgcn import LightGCN
 from reelm.models.mmssl import MMSSL
@@ -299,9 +299,9 @@ def _along(graph: Bipartite, own: Tensor, of_users: bool) -> Sides:
     edges, on the other side what goes there."""
     if of_users:
         there = graph.to_items(own)
-        return _unit(own + graph.to_users(there)), _unit(there)
+        return unit(own + graph.to_users(there)), unit(there)
     there = graph.to_users(own)
-    return _unit(there), _unit(own + graph.to_items(there))
+    return unit(there), unit(own + graph.to_items(there))
 
 
 def _told(batch: PairBatch, profiles: list[Sides], attributes: list[Sides]) -> Float[Tensor, ""]:
@@ -311,8 +311,3 @@ def _told(batch: PairBatch, profiles: list[Sides], attributes: list[Sides]) -> F
         user = torch.stack([side[0] for side in profiles]).sum(0) if profiles else of_users
         found.append(preferred(batch, user, of_items))
     return torch.stack(found).sum()
-
-
-def _unit(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-    """Rows of length 1; those that are zero stay so."""
-    return F.normalize(rows, dim=1, eps=1e-6)

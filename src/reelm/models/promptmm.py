@@ -17,7 +17,6 @@ Departures:
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import PairBatch
 from reelm.models.blocks.dropout import Dropout
 from reelm.models.blocks.graph import Bipartite, light_propagate
-from reelm.models.blocks.items import LENGTH, standardised
+from reelm.models.blocks.items import LENGTH, standardised, unit
 from reelm.models.pairwise import Pairwise, PairwiseConfig, embedding, preferred
 
 Rows = Int[Tensor, "_"] | slice
@@ -130,8 +129,8 @@ class PromptMM(Pairwise):
 
     def _smoothed(self, prompt: Sides) -> Sides:
         """Learned vectors and prompts after the rounds."""
-        user = self.user + self.config.id_prompt * _unit(prompt[0])
-        item = self.item * self.seen[:, None] + self.config.id_prompt * _unit(prompt[1])
+        user = self.user + self.config.id_prompt * unit(prompt[0])
+        item = self.item * self.seen[:, None] + self.config.id_prompt * unit(prompt[1])
         return light_propagate(self.graph, user, item, self.config.layers)
 
     def _content(self, prompt: Sides, user: Rows, item: Rows) -> list[Sides]:
@@ -148,7 +147,7 @@ class PromptMM(Pairwise):
         self, own: Float[Tensor, "rows dim"], like: Float[Tensor, "rows dim"]
     ) -> Float[Tensor, "rows dim"]:
         """Projected features, and what items of like prompts show."""
-        return _unit(self.dropout(own + self.config.feature_prompt * _unit(like)))
+        return unit(self.dropout(own + self.config.feature_prompt * unit(like)))
 
 
 def _shown(graph: Bipartite, table: Float[Tensor, "items raw"]) -> Sides:
@@ -156,7 +155,7 @@ def _shown(graph: Bipartite, table: Float[Tensor, "items raw"]) -> Sides:
     comes back from their users. Rows have length LENGTH or, where nothing is known, 0."""
     users = graph.to_users(table)
     back = graph.to_items(users)
-    return LENGTH * _unit(users), LENGTH * _unit(_unit(table) + _unit(back))
+    return LENGTH * unit(users), LENGTH * unit(unit(table) + unit(back))
 
 
 def components(table: Float[Tensor, "items raw"], count: int) -> Float[Tensor, "items count"]:
@@ -166,8 +165,3 @@ def components(table: Float[Tensor, "items raw"], count: int) -> Float[Tensor, "
     """
     axes = torch.linalg.eigh(table.T @ table).eigenvectors
     return table @ axes.flip(1)[:, :count]
-
-
-def _unit(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-    """Rows of length 1; those that are zero stay so."""
-    return F.normalize(rows, dim=1, eps=1e-6)

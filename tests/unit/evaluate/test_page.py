@@ -81,7 +81,7 @@ def test_a_pool_without_questions(asked):
 
 
 def test_numbers_are_as_long_as_they_need_be():
-    told = {0.12345: ".1235", 1.0: "1.000", -0.5: "-.5000", 12.345: "12.35", 1234.5: "1234",
+    told = {0.12345: ".1235", 1.0: "1.000", -0.5: "-.5000", 12.345: "12.35", 1234.5: "1,234",
             0.99999: "1.0000", 0.0: ".0000", float("nan"): "-"}  # fmt: skip
     assert {value: number(value) for value in told if value == value} == {
         value: said for value, said in told.items() if value == value

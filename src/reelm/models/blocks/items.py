@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -114,3 +115,8 @@ def scaled(
     known = (known - known.mean(0)) / (known.std(0, correction=0) + 1e-6)
     known = known * (LENGTH / known.norm(dim=1).mean().clamp(min=1e-6))
     return torch.zeros_like(table).index_put((has.nonzero()[:, 0],), known)
+
+
+def unit(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Rows of length 1; those that are zero stay so."""
+    return F.normalize(rows, dim=1, eps=1e-6)
