@@ -76,3 +76,30 @@ def places(
     inside = back % period
     real = (back < taken[:, None]) & (inside < own)
     return Places(last - np.minimum(inside, own - 1), real, back // period)
+
+
+def learned(
+    start: Int64[np.ndarray, "batch"],
+    size: Int64[np.ndarray, "batch"],
+    taken: Int64[np.ndarray, "batch"],
+    repeat: Repeat,
+    before: Int64[np.ndarray, "ends"],
+) -> Int64[np.ndarray, "batch"]:
+    """How many of each row's `places` are learned from, counted without placing them.
+
+    Args:
+        start, size, taken: as in `places`.
+        before: of each interaction, and of the end, how many before it may be targets.
+    """
+    end = start + size + 1  # what follows the newest item is the last target
+
+    def newest(end: np.ndarray, count: np.ndarray) -> np.ndarray:
+        return before[end] - before[end - count]
+
+    if repeat == "foreign":
+        other, its_end = np.roll(size, 1), np.roll(end, 1)
+        copies, rest = np.divmod(np.maximum(taken - size, 0), other)
+        filling = copies * newest(its_end, other) + newest(its_end, rest)
+        return newest(end, np.minimum(taken, size)) + filling
+    copies, rest = np.divmod(taken, size + (repeat == "delimited"))
+    return copies * newest(end, size) + newest(end, np.minimum(rest, size))

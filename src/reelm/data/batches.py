@@ -13,6 +13,7 @@ from reelm.data import augment
 from reelm.data.augment import Repeat
 from reelm.data.dataset import Dataset
 from reelm.data.exposures import Exposures
+from reelm.data.packing import offsets
 
 Weigh = Literal["batch", "place", "user", "portion"]
 Window = Literal["newest", "all"]
@@ -114,8 +115,8 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
     start, size = _pieces(data.offsets[users], data.offsets[users + 1] - 1, max_length, window, rng)
     taught = _taught(data, after)
+    before = offsets(taught.astype(np.int64))
     if after is not None:  # without what has nothing to teach
-        before = np.concatenate([[0], np.cumsum(taught)])
         kept = before[start + size + 1] > before[start + 1]
         start, size = start[kept], size[kept]
     if not len(start):
@@ -134,7 +135,8 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
 
     shares = np.ones(len(parts))
     if weigh == "place":
-        counts = np.array([placed(rows)[2].sum() for rows in parts])
+        those = (augment.learned(start[r], size[r], taken[r], repeat, before) for r in parts)
+        counts = np.array([learned.sum() for learned in those])
         shares = counts / counts.mean()
     for part in torch.randperm(len(parts), generator=rng).tolist():
         rows, (where, following, learned) = parts[part], placed(parts[part])

@@ -1,10 +1,13 @@
 """RepPad's rows: every label is what really came next, whatever is put in front."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from reelm.data import augment
+from reelm.data.augment import Repeat
 from reelm.data.batches import sequences
 from reelm.data.dataset import Dataset
 
@@ -110,14 +113,22 @@ def test_batches_count_alike_or_by_their_places(data):
     assert [batch.share for batch in batches] == pytest.approx([size / mean for size in sizes])
 
 
-@pytest.mark.parametrize(("repeat", "read"), [("delimited", 0), ("no", 3)])
-def test_only_places_that_are_learned_from_count(data, repeat, read):
+@pytest.mark.parametrize("repeat", get_args(Repeat))
+@pytest.mark.parametrize("read", [0, 3])
+@pytest.mark.parametrize("window", ["newest", "all"])
+def test_only_places_that_are_learned_from_count(data, repeat, read, window):
     """Neither those between copies nor those before a cut."""
     cut = np.minimum(np.diff(data.offsets) - 1, read) if read else None
     rng = torch.Generator().manual_seed(0)
-    batches = [*sequences(data, 3, 10, rng, "newest", (repeat, "place"), cut)]
+    batches = [*sequences(data, 3, 10, rng, window, (repeat, "place"), cut)]
     learned = [int((batch.next_item != 0).sum()) for batch in batches]
     assert [batch.share for batch in batches] == pytest.approx(learned / np.mean(learned))
+
+
+def test_each_batch_is_placed_once(data, monkeypatch):
+    placed, asked = augment.places, []
+    monkeypatch.setattr(augment, "places", lambda *rows: asked.append(1) or placed(*rows))
+    assert len(epoch(data, "random", weigh="place")) == len(asked)
 
 
 def test_pieces_of_long_histories_cover_all_of_them(data):
