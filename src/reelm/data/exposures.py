@@ -56,9 +56,10 @@ class Exposures:
         return replace(some, past=self.past[kept], **where)
 
     def digest(self) -> bytes:
-        """Changes with any place, its label or its history."""
+        """Changes with any place, its label, its time, its history, or the source's split."""
         seen = hashlib.sha256()
-        for array in (self.user, self.item, self.label, self.past, self.start, self.stop):
+        arrays = [self.user, self.item, self.label, self.time, self.past, self.start, self.stop]
+        for array in (*arrays, *([] if self.split is None else [self.split])):
             seen.update(np.ascontiguousarray(array).data)
         return seen.digest()
 

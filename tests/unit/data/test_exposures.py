@@ -170,3 +170,14 @@ def test_a_kept_log_comes_back_with_its_exposures(tmp_path):
     packed = pack([events], None, CONFIG)
     store(packed, tmp_path)
     assert Dataset.of(read(tmp_path)).fingerprint == Dataset.of(packed).fingerprint
+
+
+def test_a_digest_changes_with_time_and_with_the_split():
+    """Reports hold the times, and what the split is decides what is learned from."""
+    later = [(*row[:4], row[4] + 1000) for row in ROWS]
+    train = built(split=pl.Series(["train"] * 8))
+    test = built(split=pl.Series(["train"] * 7 + ["test"]))
+    found = [built(), built(later), train, test]
+    assert len({data.exposures.digest() for data in found}) == 4
+    assert len({split(one).test_shown.digest() for one in (built(), built(later))}) == 2
+    assert built().exposures.digest() == built().exposures.digest()
