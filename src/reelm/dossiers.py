@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from jaxtyping import Int
 
-from reelm.backends.base import Failure, Request
+from reelm.backends.base import Chances, Failure, Request
 from reelm.data.batches import padded
 from reelm.data.dataset import Dataset
 from reelm.data.preferences import LETTERS, SCHEMA
@@ -36,7 +36,7 @@ TIE = 1e-9  # probabilities that lie no further apart are equal
 UNDECIDED = "undecided"
 """Kind of failure of a user whose answer turns with the order of the candidates, or is a tie."""
 
-Choose = Callable[[Sequence[Request], Sequence[Sequence[str]]], list[list[float] | Failure]]
+Choose = Callable[[Sequence[Request], Sequence[Sequence[str]]], list[Chances | Failure]]
 """`Backend.choose`, or `tallies.choose`."""
 
 
@@ -206,7 +206,7 @@ def edges(dossiers: Sequence[tuple[Dossier, Dossier]], choose: Choose) -> Edges:
     return Edges(pl.DataFrame(rows, schema=SCHEMA, orient="row"), disagreed, failed)
 
 
-def decided(first: list[float] | Failure, second: list[float] | Failure) -> Edge | Failure:
+def decided(first: Chances | Failure, second: Chances | Failure) -> Edge | Failure:
     """The edge of the answers to two orders, each a log-probability per candidate as shown there.
 
     A tie is no preference: whoever counts gives two equal candidates the same score in any order,
@@ -216,7 +216,7 @@ def decided(first: list[float] | Failure, second: list[float] | Failure) -> Edge
         return first
     if isinstance(second, Failure):
         return second
-    chance = np.exp([_normal(first), _normal(second[::-1])])  # in the order of the first
+    chance = np.exp([_normal(first.logs), _normal(second.logs[::-1])])  # in the order of the first
     best, worst = chance.argmax(1), chance.argmin(1)
     weight = float(chance[:, best[0]].mean() - chance[:, worst[0]].mean())
     if best[0] != best[1] or worst[0] != worst[1] or weight <= 0:

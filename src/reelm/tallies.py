@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import log_softmax
 
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
+from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.tables import Features
 from reelm.prompts.base import SILENT, Prompt, plain
@@ -70,7 +70,7 @@ class Tallies(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
+    ) -> list[Chances | Failure]:
         return choose(requests, choices)
 
     def identity(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def read(text: str) -> list[Value]:
 
 def choose(
     requests: Sequence[Request], choices: Sequence[Sequence[str]]
-) -> list[list[float] | Failure]:
+) -> list[Chances | Failure]:
     """As `Backend.choose`, for requests of `reelm.dossiers` about candidates by letters."""
     return [_chosen(request, some) for request, some in zip(requests, choices, strict=True)]
 
@@ -242,7 +242,7 @@ def _lines(request: Request) -> list[str]:
     return [part for text in request.parts if isinstance(text, str) for part in text.splitlines()]
 
 
-def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
+def _chosen(request: Request, choices: Sequence[str]) -> Chances | Failure:
     """Log-probabilities by the sum of log-odds of a candidate's values; several values of a field,
     as words are, count as their mean. Alone, a candidate is as likely liked as not at 0."""
     watched = [read(one) for one in _watched(request)]
@@ -260,8 +260,8 @@ def _chosen(request: Request, choices: Sequence[str]) -> list[float] | Failure:
     odds = log_odds(watched, _usual([*watched, *shown.values()]))
     scores = {letter: _liking(row, odds) for letter, row in shown.items()}
     if alone:
-        return log_softmax(np.array([*scores.values(), 0.0])).tolist()
-    return log_softmax(np.array([scores[choice] for choice in choices])).tolist()
+        return Chances(log_softmax(np.array([*scores.values(), 0.0])).tolist())
+    return Chances(log_softmax(np.array([scores[choice] for choice in choices])).tolist())
 
 
 def _usual(rows: Sequence[Sequence[Value]]) -> dict[Value, float]:

@@ -112,8 +112,9 @@ def test_without_a_schema_it_speaks_freely(backend):
 
 def test_scores_each_choice_of_each_request(backend):
     scores = backend.choose([ask(1), ask(2), ask(3)], [["cat", "fish"], ["red"], ["cat", "red"]])
-    assert [len(s) for s in scores if not isinstance(s, Failure)] == [2, 1, 2]
-    assert all(value < 0 for row in scores for value in row)
+    assert [len(s.logs) for s in scores if not isinstance(s, Failure)] == [2, 1, 2]
+    assert all(value < 0 for row in scores for value in row.logs)
+    assert all(row.tokens_in > 0 and row.seconds >= 0 for row in scores)
 
 
 def test_its_identity_can_be_written_down(backend):

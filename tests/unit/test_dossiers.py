@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from reelm import dossiers, tallies, train
-from reelm.backends.base import Failure, Request
+from reelm.backends.base import Chances, Failure, Request
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig, global_time
 from reelm.errors import BadData, ConfigError
@@ -105,10 +105,14 @@ def test_an_answer_that_changes_with_the_order_is_dropped(split, base, answers):
     asked = dossiers.edge_dossiers(split, base, answers, top=2)
 
     def rather_the_first(requests, choices):
-        return [[np.log(0.9), np.log(0.1)], [np.log(0.8), np.log(0.2)]] * len(asked)
+        return [log_chances(0.9, 0.1), log_chances(0.8, 0.2)] * len(asked)
 
     found = dossiers.edges(asked, rather_the_first)
     assert found.disagreed == len(asked) and len(found.table) == 0
+
+
+def log_chances(*chances):
+    return Chances([float(np.log(one)) for one in chances])
 
 
 def test_a_failure_costs_its_user_alone(split, base, answers):
@@ -127,7 +131,7 @@ def test_the_weight_is_the_margin_of_probabilities(split, base, answers):
     (both, *_) = dossiers.edge_dossiers(split, base, answers, top=2)
 
     def sure(requests, choices):
-        return [[np.log(0.6), np.log(0.2)], [np.log(0.1), np.log(0.7)]]
+        return [log_chances(0.6, 0.2), log_chances(0.1, 0.7)]
 
     found = dossiers.edges([both], sure).table
     assert found["weight"].item() == pytest.approx((0.5 + 0.75) / 2)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reelm import tallies
-from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.base import Answer, Chances, Failure, Request
 from reelm.backends.blocks.schema import faults
 from reelm.dossiers import Dossier, decided, edges
 from reelm.prompts.attributes import Attributes
@@ -65,13 +65,15 @@ def test_equal_candidates_score_the_same_however_their_values_are_added():
     told = [some[n:] + some[:n] for n, some in enumerate(families)]
     lines = [f"{letter}) {'; '.join(some)}" for letter, some in zip("ABCDE", told, strict=True)]
     request = Request("u", ("\n".join([*watched, *lines]),))
-    ((first, *rest),) = tallies.choose([request], [list("ABCDE")])
+    (first, *rest) = tallies.choose([request], [list("ABCDE")])[0].logs
     assert rest == [first] * 4
 
 
 def test_only_ties_that_are_told_apart_by_more_than_rounding_count():
-    assert isinstance(decided([0.0, -1.0, -1.0 - 1e-12], [-1.0, -1.0 - 1e-13, 0.0]), Failure)
-    assert not isinstance(decided([0.0, -1.0, -1.1], [-1.1, -1.0, 0.0]), Failure)
+    assert isinstance(
+        decided(Chances([0.0, -1.0, -1.0 - 1e-12]), Chances([-1.0, -1.0 - 1e-13, 0.0])), Failure
+    )
+    assert not isinstance(decided(Chances([0.0, -1.0, -1.1]), Chances([-1.1, -1.0, 0.0])), Failure)
 
 
 def profile(text, schema):
@@ -137,23 +139,23 @@ def chosen(*lines: str, choices: Sequence[str] = "AB") -> Any:
 def test_a_line_that_stands_for_three_counts_three_times():
     rest = ["- kind: dog", "", "A) kind: cat", "B) kind: dog"]
     assert chosen("- 3x kind: cat", *rest) == chosen(*["- kind: cat"] * 3, *rest)
-    assert chosen("- 3x kind: cat", *rest)[0] > chosen("- kind: cat", *rest)[0]
+    assert chosen("- 3x kind: cat", *rest).logs[0] > chosen("- kind: cat", *rest).logs[0]
 
 
 def test_titles_are_counted_by_their_words_however_long_they_are():
     watched = ["- title: my red cat", "- title: A cat, again!", "- title: the sea"]
-    cat, sea = chosen(*watched, "A) title: cat", "B) title: sea")
+    cat, sea = chosen(*watched, "A) title: cat", "B) title: sea").logs
     assert cat > sea
-    same, longer = chosen(*watched, "A) title: cat", "B) title: cat cat cat")
+    same, longer = chosen(*watched, "A) title: cat", "B) title: cat cat cat").logs
     assert same == longer
     assert tallies.read("title: Cat, cat; mood: sad") == [("title", "cat"), ("mood", "sad")]
 
 
 def test_a_candidate_alone_is_answered_by_yes_or_no():
     watched = ["- kind: cat", "- kind: cat", "- kind: dog"]
-    yes, no = chosen(*watched, "A) kind: cat", choices=tallies.YES_NO)
+    yes, no = chosen(*watched, "A) kind: cat", choices=tallies.YES_NO).logs
     assert yes > no
-    yes, no = chosen(*watched, "A) kind: dog", choices=tallies.YES_NO)
+    yes, no = chosen(*watched, "A) kind: dog", choices=tallies.YES_NO).logs
     assert yes < no
     said = chosen("- kind: cat", "A) kind: cat", "B) kind: dog", choices=tallies.YES_NO)
     assert isinstance(said, Failure) and said.kind == "bad_request"

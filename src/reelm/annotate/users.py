@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from reelm.annotate import working
 from reelm.annotate.asking import Asker, Loaded, Made, Outcome, Question
 from reelm.annotate.plan import AnnotateConfig, Notes, Plan, opened
 from reelm.annotate.sheets import Form
-from reelm.backends.base import Answer, Backend, Failure, Maker
+from reelm.backends.base import Answer, Backend, Chances, Failure, Maker
 from reelm.data.split import Split
 from reelm.dossiers import Dossier
 from reelm.engine import run
@@ -187,15 +187,15 @@ def _choose(backend: Backend, asked: Sequence) -> list:
     return backend.choose([request for request, _ in asked], [some for _, some in asked])
 
 
-def _decided(
-    first: list[float] | Failure, second: list[float] | Failure, taken_s: float
-) -> Outcome:
-    """The letters of the edge, by the order that was shown first, as an answer."""
+def _decided(first: Chances | Failure, second: Chances | Failure, taken_s: float) -> Outcome:
+    """The letters of the edge, by the order that was shown first, as an answer, at the price of
+    both orders, whatever comes of them."""
     edge = dossiers.decided(first, second)
+    tokens = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
     if isinstance(edge, Failure):
-        return edge if edge in (first, second) else replace(edge, seconds=taken_s)
+        return Failure(edge.kind, edge.message, *tokens, taken_s)
     named = {"liked": LETTERS[edge.best], "disliked": LETTERS[edge.worst], "weight": edge.weight}
-    return Answer(json.dumps(named, separators=(",", ":")), 0, 0, taken_s)
+    return Answer(json.dumps(named, separators=(",", ":")), *tokens, taken_s)
 
 
 def _text(one: Dossier) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
-from reelm.backends.base import Answer, Failure, paid
+from reelm.backends.base import Answer, Chances, Failure, paid
 from reelm.errors import BackendError
 
 FEW = 8  # so many lost requests may mean that the way is closed
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 log = logging.getLogger(__name__)
+
+Said = Answer | Chances | Failure
 
 Ask = Callable[[list[Any]], list[Any]]
 """Gives an outcome for each request, in order."""
@@ -113,7 +115,6 @@ def _lost(said: Any) -> bool:
 
 
 def _both(last: Any, before: Any) -> Any:
-    """The outcome that stands, at the price also of the one that does not; probabilities of choices
-    have none."""
-    known = isinstance(last, Answer | Failure) and isinstance(before, Answer | Failure)
+    """The outcome that stands, at the price also of the one that does not, where that is known."""
+    known = isinstance(last, Said) and isinstance(before, Said)
     return paid(last, before) if known else last

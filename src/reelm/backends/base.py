@@ -69,6 +69,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Chances:
+    """How probable each of a request's choices is. Seconds are the request's share of its batch."""
+
+    logs: list[float]
+    """Natural log-probability of each choice, in the order given."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why there is no answer, and what was spent all the same: a reply that is of no use was read
     and written like any other."""
@@ -86,10 +97,10 @@ class Failure:
         return self.kind.startswith(PASSING)
 
 
-Paid = TypeVar("Paid", bound=Answer | Failure)
+Paid = TypeVar("Paid", bound=Answer | Chances | Failure)
 
 
-def paid(outcome: Paid, before: Answer | Failure) -> Paid:
+def paid(outcome: Paid, before: Answer | Chances | Failure) -> Paid:
     """The outcome at the price of both: what came before it was paid for too."""
     return replace(
         outcome,
@@ -128,8 +139,8 @@ class Backend(ABC):
     @abstractmethod
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
-        """Natural log-probability of each of a request's choices as continuation of its prompt.
+    ) -> list[Chances | Failure]:
+        """Log-probability of each of a request's choices as continuation of its prompt.
 
         Tokens of a choice are summed and no end mark is added, so a choice that begins another
         is never less probable than it. Schemas are not used.

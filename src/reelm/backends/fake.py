@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
+from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request
 from reelm.media.views import Picture, View
 
 WORDS = ("a", "bright", "small", "cat", "plays", "music", "dances", "at", "night", "here")
@@ -39,11 +39,12 @@ class Fake(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
-        scores: list[list[float] | Failure] = []
+    ) -> list[Chances | Failure]:
+        scores: list[Chances | Failure] = []
         for request, texts in zip(requests, choices, strict=True):
             rng = self._rng(request)
-            scores.append([-rng.random() - len(text) for text in texts])
+            logs = [-rng.random() - len(text) for text in texts]
+            scores.append(Chances(logs, len(request.parts)))
         return scores
 
     def identity(self) -> dict[str, Any]:

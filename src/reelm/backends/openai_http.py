@@ -18,13 +18,14 @@ from reelm.backends.base import (
     Answer,
     Backend,
     BackendConfig,
+    Chances,
     Failure,
     Paid,
     Request,
     paid,
     repair,
 )
-from reelm.backends.blocks.chat import ChatConfig, body, content, read
+from reelm.backends.blocks.chat import ChatConfig, body, content, read, tokens
 from reelm.backends.blocks.dialects import ORDER, Dialects
 from reelm.backends.blocks.http import Budget, Client, Trouble
 from reelm.backends.blocks.schema import tidy
@@ -120,7 +121,7 @@ class OpenAIHTTP(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
+    ) -> list[Chances | Failure]:
         """By the log-probabilities of the first token, of which servers tell the top twenty.
 
         A choice that is not among them gets the least of the twenty, which is an upper bound.
@@ -175,7 +176,8 @@ class OpenAIHTTP(Backend):
         call.worked()
         return _after(read(reply, request), start)
 
-    def _choose(self, request: Request, choices: Sequence[str]) -> list[float] | Failure:
+    def _choose(self, request: Request, choices: Sequence[str]) -> Chances | Failure:
+        start = time.perf_counter()
         call = _Call(replace(request, schema=None, max_tokens=1), self.config, self._dialects)
         call.more = {"logprobs": True, "top_logprobs": TOP}
         reply = self._post(call)
@@ -185,8 +187,10 @@ class OpenAIHTTP(Backend):
             told = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             logs = {entry["token"]: float(entry["logprob"]) for entry in told}
         except (LookupError, TypeError, ValueError):
-            return Failure("unsupported", "the server tells no log-probabilities")
-        return _matched(choices, logs)
+            told = Failure("unsupported", "the server tells no log-probabilities")
+        else:
+            told = _matched(choices, logs)
+        return _after(paid(told, Chances([], *tokens(reply))), start)
 
     def _post(self, call: "_Call") -> dict[str, Any] | Failure:
         """The server's reply, or why this request has none.
@@ -270,10 +274,10 @@ def _shut(config: OpenAIHTTPConfig, trouble: Trouble) -> str:
     )
 
 
-def _matched(choices: Sequence[str], logs: dict[str, float]) -> list[float] | Failure:
+def _matched(choices: Sequence[str], logs: dict[str, float]) -> Chances | Failure:
     """Log-probability of the first token of each choice."""
     least = min(logs.values(), default=float("-inf"))
     begins = [{t for t in logs if t.strip() and choice.startswith(t.strip())} for choice in choices]
     if any(one & other for n, one in enumerate(begins) for other in begins[:n]):
         return Failure("unsupported", "choices begin with the same token; servers tell only one")
-    return [max((logs[t] for t in tokens), default=least) for tokens in begins]
+    return Chances([max((logs[t] for t in begin), default=least) for begin in begins])

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from reelm import files, hub
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request
+from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request
 from reelm.backends.blocks import decode, together
 from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.grammar import Grammars
@@ -99,7 +99,7 @@ class Transformers(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
+    ) -> list[Chances | Failure]:
         """See Backend.choose. Each prompt is read once, whatever the number of its choices."""
         pairs = list(zip(requests, choices, strict=True))
         return self._batched(requests, pairs, self._choose)
@@ -190,12 +190,18 @@ class Transformers(Backend):
             return Failure("truncated", said, read, len(row.tokens), seconds)
         return Answer(text.strip(), read, len(row.tokens), seconds)
 
-    def _choose(self, pairs: list[tuple[Request, Sequence[str]]]) -> list[list[float]]:
+    def _choose(self, pairs: list[tuple[Request, Sequence[str]]]) -> list[Chances]:
+        """Of a choice all tokens but the last are read; nothing is written."""
+        start = time.perf_counter()
         tokens = [[self.inputs.tokens(text) for text in choices] for _, choices in pairs]
         if any(not choice for given in tokens for choice in given):
             raise ValueError("a choice is empty")
         state = self._start([request for request, _ in pairs])
-        return decode.choices(state, tokens, pad=self.inputs.pad, batch=self.config.batch)
+        read = [n + sum(len(choice) - 1 for choice in given)
+                for n, given in zip(state.lengths, tokens, strict=True)]  # fmt: skip
+        logs = decode.choices(state, tokens, pad=self.inputs.pad, batch=self.config.batch)
+        seconds = (time.perf_counter() - start) / len(pairs)
+        return [Chances(row, count, 0, seconds) for row, count in zip(logs, read, strict=True)]
 
     def _start(self, requests: Sequence[Request]) -> decode.State:
         """The prompts, read. What several begin with is read once and its cache is shared out."""

@@ -7,6 +7,7 @@ Serving with PagedAttention", arXiv:2309.06180. Interface of vLLM 0.12 and later
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from reelm import files
-from reelm.backends.base import Answer, Backend, BackendConfig, Failure, Request, paid
+from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request, paid
 from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.schema import read_json
 from reelm.errors import BackendError
@@ -79,20 +80,22 @@ class VLLM(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
+    ) -> list[Chances | Failure]:
         """See Backend.choose. Each choice is read as the beginning of the model's own turn."""
         asked = [(r, text) for r, given in zip(requests, choices, strict=True) for text in given]
         tokenizer = self._engine.get_tokenizer()
         counts = [len(tokenizer.encode(text, add_special_tokens=False)) for _, text in asked]
         params = self._params(temperature=0.0, max_tokens=1, prompt_logprobs=1)
+        start = time.perf_counter()
         outs = self._asked(
             [messages(request, text) for request, text in asked],
             [params] * len(asked),
             add_generation_prompt=False,
             continue_final_message=True,
         )
-        scores = iter(zip(outs, counts, strict=True))
-        return [together([tail(*next(scores)) for _ in given]) for given in choices]
+        seconds = (time.perf_counter() - start) / max(1, len(asked))
+        scores = iter([tail(*one, seconds) for one in zip(outs, counts, strict=True)])
+        return [together([next(scores) for _ in given]) for given in choices]
 
     def identity(self) -> dict[str, Any]:
         name, local = self.config.model, Path(self.config.model).is_dir()
@@ -194,21 +197,24 @@ def said(request: Request, out: Any, seconds: float) -> Answer | Failure:
     return answer
 
 
-def tail(out: Any, count: int) -> float | Failure:
+def tail(out: Any, count: int, seconds: float) -> Chances | Failure:
     """Log-probability of the last `count` tokens of a prompt, in nats."""
     if isinstance(out, Failure):
         return out
+    spent = len(out.prompt_token_ids), len(out.outputs[0].token_ids), seconds
     if count == 0:
-        return Failure("bad_request", "a choice is empty")
+        return Failure("bad_request", "a choice is empty", *spent)
     told = out.prompt_logprobs[-count:]
     tokens = out.prompt_token_ids[-count:]
-    return float(sum(at[n].logprob for at, n in zip(told, tokens, strict=True)))
+    return Chances([float(sum(at[n].logprob for at, n in zip(told, tokens, strict=True)))], *spent)
 
 
-def together(scores: Sequence[float | Failure]) -> list[float] | Failure:
-    """The scores of a request's choices, or the first failure among them."""
+def together(scores: Sequence[Chances | Failure]) -> Chances | Failure:
+    """The scores of a request's choices, or the first failure among them, at the price of all."""
     failed = next((one for one in scores if isinstance(one, Failure)), None)
-    return failed or [one for one in scores if not isinstance(one, Failure)]
+    logs = [log for one in scores if isinstance(one, Chances) for log in one.logs]
+    found, others = failed or Chances(logs), (one for one in scores if one is not failed)
+    return reduce(paid, others, found)
 
 
 def _library() -> Any:

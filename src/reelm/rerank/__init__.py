@@ -26,6 +26,7 @@ import polars as pl
 
 from reelm import files
 from reelm.backends.base import Backend, Failure
+from reelm.cost import Ledger
 from reelm.data.split import Split
 from reelm.rerank.lessons import lessons
 from reelm.rerank.lists import Lists, RerankConfig, dealt, drawn, lines
@@ -63,7 +64,8 @@ def rerank(
 
     report.json has, for every way to order the lists (`order` as shown, `popularity`, the `run`,
     the `reader`, and `mixed`), the means and the differences from the run with bootstrap intervals;
-    per_user.parquet has every list of the test. What the reader said is kept in said.jsonl.
+    per_user.parquet has every list of the test. What the reader said is kept in said.jsonl, what it
+    took, over all calls, in the ledger.
 
     Args:
         told: what is told of each video, by its id; see `lines`.
@@ -95,7 +97,7 @@ def rerank(
     return files.finish(
         folder, stage="rerank", version=VERSION, key=key, settings=settings,
         inputs=inputs, rows=len(rows), failed=sum(ask.failed.values()),
-        seconds=round(time.monotonic() - begun, 1),
+        seconds=round(time.monotonic() - begun, 1), cost=Ledger(folder).total(),
     )  # fmt: skip
 
 

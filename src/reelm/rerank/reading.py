@@ -14,11 +14,12 @@ from jaxtyping import Float
 
 from reelm.annotate.way import Way
 from reelm.backends.base import Backend, Failure, Request
-from reelm.cost import progress
+from reelm.cost import Cost, Ledger, Meter, progress
 from reelm.errors import BackendError
 from reelm.rerank.lists import Lists, RerankConfig, choices, request
 
 AT_ONCE = 64  # requests that go out together
+TOKENS = ("tokens_in", "tokens_out")
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,14 @@ Scores = Float[np.ndarray, "lists candidates"]
 
 class Kept:
     """Asks, and keeps what was said, so that nothing is asked twice; waits while the way to the
-    reader is closed."""
+    reader is closed. What each asking took is in the ledger beside what was said."""
 
     def __init__(self, reader: Backend, path: Path, patience_s: float | int = 0) -> None:
         self.asked = 0
         self.failed: dict[str, int] = {}
         self._reader, self._path = reader, path
-        self._way = Way(reader.address, patience_s)
+        self._way, self._ledger = Way(reader.address, patience_s), Ledger(path.parent)
+        self._parts = len(self._ledger.lines())
         *whole, cut = path.read_bytes().split(b"\n") if path.exists() else [b""]
         told = [_told(line) for line in whole]
         self._known = dict(filter(None, told))
@@ -70,12 +72,17 @@ class Kept:
 
     def _ask(self, choices: Sequence[str], some: Sequence[Request]) -> list[Any]:
         """What is said is kept at once: the way may close behind it."""
+        meter, before = Meter(), len(self._known)
         said = self._reader.choose(some, [choices] * len(some))
         with self._path.open("a") as file:
-            for one, logs in zip(some, said, strict=True):
-                if not isinstance(logs, Failure) and one.key not in self._known:
-                    self._known[one.key] = logs
-                    file.write(json.dumps([one.key, logs]) + "\n")
+            for one, given in zip(some, said, strict=True):
+                if not isinstance(given, Failure) and one.key not in self._known:
+                    self._known[one.key] = given.logs
+                    file.write(json.dumps([one.key, given.logs]) + "\n")
+        took, tokens = meter.read(), {n: sum(getattr(one, n) for one in said) for n in TOKENS}
+        cost = {"device": self._reader.device, "device_s": took["seconds"], **took, **tokens}
+        self._ledger.add(Cost(self._parts, len(self._known) - before, **cost))
+        self._parts += 1
         return said
 
 

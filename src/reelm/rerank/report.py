@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from reelm import metrics, paired
+from reelm import files, metrics, paired
 from reelm.backends.base import Failure
 from reelm.rerank.lists import Lists
-from reelm.rerank.reading import Scores, counted
+from reelm.rerank.reading import TOKENS, Scores, counted
 from reelm.runs import Run
 
 WEIGHTS = tuple(round(0.1 * n, 1) for n in range(11))  # of the run, tried on validation
@@ -92,6 +92,14 @@ def _failures(facts: Mapping[str, Any]) -> str:
     return told + (f"; the same command asks {passing} of them again" if passing else "")
 
 
+def _spent(folder: Path) -> str:
+    """Tokens that the reader read and wrote, failures and lost tries included; nothing of a reader
+    that counts none, and of reports of before they were counted."""
+    cost = files.manifest(folder).get("cost", {})
+    read, written = (cost.get(name, 0) for name in TOKENS)
+    return f"; {read:,} tokens read, {written:,} written" if read or written else ""
+
+
 def _interval(found: paired.Interval) -> list[float]:
     return [round(float(value), 5) for value in (found.mean, found.low, found.high)]
 
@@ -107,6 +115,7 @@ def summary(folder: Path) -> str:
     mean, low, high = facts["less the run"]["reader"]["ndcg"]
     rows.append(
         f"{facts['lists']} lists; reader less run {mean:+.3f} ({low:+.3f}, {high:+.3f}); mixed: "
-        f"{facts['weight of the run']:.0%} of the run, chosen on validation; {_failures(facts)}"
+        f"{facts['weight of the run']:.0%} of the run, chosen on validation; "
+        f"{_failures(facts)}{_spent(folder)}"
     )
     return "\n".join(rows)

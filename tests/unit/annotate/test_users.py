@@ -9,7 +9,7 @@ import pytest
 from reelm import files, provenance, runs, train
 from reelm.annotate import AnnotateConfig, annotate
 from reelm.annotate.users import annotate_users
-from reelm.backends.base import Failure
+from reelm.backends.base import Chances, Failure
 from reelm.backends.fake import Fake
 from reelm.correct import correct, export
 from reelm.data.preferences import read_edges
@@ -135,11 +135,13 @@ def test_a_choice_becomes_an_edge_of_ids(sources, work, base):
                 text = request.parts[0].splitlines()
                 lines = {one[0]: one[3:] + one[0] for one in text if one[1:3] == ") "}
                 order = sorted(letters, key=lambda letter, known=lines: known[letter][:-1])
-                found.append([-1.0 - order.index(letter) for letter in letters])
+                logs = [-1.0 - order.index(letter) for letter in letters]
+                found.append(Chances(logs, 50, 1))
             return found
 
     folder = annotate_users(sources, Sure(), PreferenceEdges, PART, work, base)
     table, edges = read_notes(folder), read_edges(folder)
+    assert set(table.select("tokens_in", "tokens_out").rows()) == {(100, 2)}, "of both orders"
     answers = {u: json.loads(a) for u, a in table.select("user_id", "answer").drop_nulls().rows()}
     shown = dict(table.select("user_id", "candidates").iter_rows())
     assert len(edges) == len(answers) > 0

@@ -377,7 +377,8 @@ def test_choices_by_the_probability_of_their_first_token(server, speak):
     reply["choices"][0]["logprobs"] = {"content": [{"top_logprobs": top}]}
     server.script = lambda body, tried: (200, reply)
     scores = speak().choose([ask(1), ask(2)], [["Yes", "No", "Perhaps"], ["Yes", "Yes, please"]])
-    assert scores[0] == [-0.2, -1.8, -4.0]
-    assert scores[1].kind == "unsupported"
+    assert scores[0].logs == [-0.2, -1.8, -4.0]
+    assert (scores[0].tokens_in, scores[0].tokens_out) == (7, 5)
+    assert scores[1].kind == "unsupported" and scores[1].tokens_in == 7, "it was read all the same"
     server.script = lambda body, tried: (200, said("Yes"))
     assert kinds(speak().choose([ask(1)], [["Yes"]])) == ["unsupported"]

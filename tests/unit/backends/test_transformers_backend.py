@@ -11,7 +11,7 @@ from transformers import AutoConfig
 import tiny_llava
 from reelm import files, hub
 from reelm.backends import transformers as runtime
-from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.base import Answer, Chances, Failure, Request
 from reelm.backends.blocks import decode
 from reelm.backends.blocks.prepare import Inputs
 from reelm.backends.blocks.schema import read_json
@@ -122,7 +122,11 @@ def test_choices_are_scored_as_by_one_pass_over_prompt_and_choice(backend):
     choices = [["cat", "a hot dog here"], ["red"], ["yes", "no", "perhaps not"]]
     scores = backend.choose(requests, choices)
     for request, given, told in zip(requests, choices, scores, strict=True):
-        assert told == pytest.approx([full_score(backend, request, c) for c in given], abs=2e-4)
+        assert told.logs == pytest.approx(
+            [full_score(backend, request, c) for c in given], abs=2e-4
+        )
+        longer = sum(len(backend.inputs.tokens(choice)) - 1 for choice in given)
+        assert told.tokens_in == backend.answer([request])[0].tokens_in + longer
 
 
 def test_prompts_are_read_once_whatever_the_number_of_choices(backend, monkeypatch):
@@ -132,12 +136,12 @@ def test_prompts_are_read_once_whatever_the_number_of_choices(backend, monkeypat
         backend.model.model, "get_image_features", lambda **k: read.append(1) or forward(**k)
     )
     (scores,) = backend.choose([ask(1)], [[f"choice number {n}" for n in range(40)]])
-    assert len(scores) == 40 and len(read) == 1
+    assert len(scores.logs) == 40 and len(read) == 1
 
 
 def test_an_empty_choice_fails_alone(backend):
     said = backend.choose([ask(1), ask(2)], [["cat"], [""]])
-    assert isinstance(said[0], list) and said[1].kind == "bad_request"
+    assert isinstance(said[0], Chances) and said[1].kind == "bad_request"
 
 
 def test_models_that_count_places_themselves_go_in_step(backend):
@@ -221,7 +225,7 @@ def test_a_taught_model_says_what_it_sees_with_and_without_skipping(tmp_path):
         [Request("v", (p, "what?")) for p in (dark[0], bright[0])],
         [['{"subject":"cat"', '{"subject":"hot dog"']] * 2,
     )
-    assert scores[0][0] > scores[0][1] and scores[1][1] > scores[1][0]
+    assert scores[0].logs[0] > scores[0].logs[1] and scores[1].logs[1] > scores[1].logs[0]
 
 
 def shade(low: int, seed: int) -> Picture:

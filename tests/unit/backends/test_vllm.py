@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import tiny_llava
-from reelm.backends.base import Answer, Failure, Request
+from reelm.backends.base import Answer, Chances, Failure, Request
 from reelm.backends.vllm import VLLM, VLLMConfig, engine_settings, messages, said
 from reelm.errors import BackendError
 from tiny_llava import FACTS, ask
@@ -105,7 +105,8 @@ def test_a_request_that_ends_the_engine_fails_alone_and_the_engine_is_started_ag
 
 def test_choices_are_the_sums_over_their_own_tokens(library):
     backend = VLLM(VLLMConfig(model="m"))
-    assert backend.choose([ask(1)], [["red", "hot dog"]]) == [[-3.0, -5.0]]
+    (said,) = backend.choose([ask(1)], [["red", "hot dog"]])
+    assert said.logs == [-3.0, -5.0] and (said.tokens_in, said.tokens_out) == (8, 4)
     assert backend.choose([ask(1)], [["red", ""]])[0].kind == "bad_request"
     assert backend._engine.calls[0][2]["continue_final_message"]
 
@@ -118,7 +119,7 @@ def test_the_library_itself_answers_on_a_tiny_llava(tmp_path):
     said = backend.answer([ask(n, FACTS) for n in range(4)])
     assert all(isinstance(one, Answer) for one in said)
     scores = backend.choose([ask(1)], [["red", "blue"]])[0]
-    assert isinstance(scores, list) and all(score < 0 for score in scores)
+    assert isinstance(scores, Chances) and all(score < 0 for score in scores.logs)
 
 
 @pytest.mark.parametrize(

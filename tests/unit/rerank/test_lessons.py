@@ -68,7 +68,7 @@ def test_shown_alone_there_are_as_many_noes_as_yeses(split, told):
         [Request(str(n), (one["messages"][0]["content"],)) for n, one in enumerate(found)],
         [("Yes", "No")] * 40,
     )
-    yes = np.array(said)[:, 0]
+    yes = np.array([one.logs[0] for one in said])
     assert yes[::2].mean() > yes[1::2].mean()
 
 
@@ -86,7 +86,7 @@ def test_a_model_tuned_on_lessons_answers_them(split, told, tmp_path):
     def right(**adapter):
         model = Transformers(TransformersConfig(model=str(folder), device="cpu", **adapter))
         asked = [Request("", (one["messages"][0]["content"],), None, 1) for one in found]
-        logs = np.array(model.choose(asked, [list("ABCD")] * 4))
+        logs = np.array([one.logs for one in model.choose(asked, [list("ABCD")] * 4)])
         answers = ["ABCD".index(one["messages"][1]["content"]) for one in found]
         return float(logs[np.arange(4), answers].mean())
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from circle import circle_events
-from reelm import files, rerank, runs, train
+from reelm import bill, files, rerank, runs, train
 from reelm.annotate import way
-from reelm.backends.base import Failure
+from reelm.backends.base import Chances, Failure
 from reelm.backends.fake import Fake
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.data.dataset import Dataset
@@ -33,7 +33,8 @@ class Reader(Fake):
 
     def choose(self, requests, choices):
         self.asked += len(requests)
-        return [self.script(*pair) for pair in zip(requests, choices, strict=True)]
+        said = [self.script(*pair) for pair in zip(requests, choices, strict=True)]
+        return [one if isinstance(one, Failure) else Chances(one, 100, 1) for one in said]
 
 
 def likes_the_first(request, letters):
@@ -249,6 +250,32 @@ def test_what_was_lost_on_the_way_is_asked_again_by_the_same_command(split, run,
     assert rerank.rerank(run, split, told, second, SMALL, tmp_path) == folder
     assert second.asked == 3 and report(folder)["failed"] == {}
     assert "0 of 48 requests failed" in rerank.summary(folder)
+
+
+def test_tokens_are_counted_over_kills_and_with_what_was_lost(
+    split, run, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reading, "AT_ONCE", 10)
+
+    def dies(request, letters):
+        if reader.asked > 30:
+            raise KeyboardInterrupt
+        lost = Failure("truncated", "no end", 100, 1)
+        return lost if reader.asked == 10 else likes_the_first(request, letters)
+
+    reader = Reader(dies)
+    with pytest.raises(KeyboardInterrupt):
+        rerank.rerank(run, split, told, reader, SMALL, tmp_path)
+    (unfinished,) = bill.stages(tmp_path)
+    assert (unfinished.tokens_in, unfinished.tokens_out) == (2400, 24), "of validation"
+    folder = rerank.rerank(run, split, told, Reader(likes_the_first), SMALL, tmp_path)
+    cost = files.manifest(folder)["cost"]
+    assert (cost["tokens_in"], cost["tokens_out"]) == (5800, 58), "ten were asked again"
+    assert "5,800 tokens read, 58 written" in rerank.summary(folder)
+    (entry,) = bill.stages(tmp_path)
+    assert (entry.tokens_in, entry.tokens_out, entry.rows) == (5800, 58, 12)
+    counted = rerank.rerank(run, split, told, Tallies(), SMALL, tmp_path)
+    assert "tokens" not in rerank.summary(counted), "who counts reads none"
 
 
 def test_a_line_that_was_spoilt_is_asked_again(split, run, told, tmp_path, caplog):

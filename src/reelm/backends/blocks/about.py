@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reelm.backends.base import Answer, Backend, Failure, Maker, Request
+from reelm.backends.base import Answer, Backend, Chances, Failure, Maker, Request
 from reelm.media.views import View
 
 
@@ -50,7 +50,7 @@ class Absent(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[list[float] | Failure]:
+    ) -> list[Chances | Failure]:
         return [Failure("unsupported", "the model is not in this process") for _ in requests]
 
     def identity(self) -> dict[str, Any]:

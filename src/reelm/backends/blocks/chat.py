@@ -65,29 +65,35 @@ def body(
 
 def read(reply: Mapping[str, Any], request: Request) -> Answer | Failure:
     """What a chat completion holds. The answer may still break the request's schema."""
-    tokens = [0, 0]
+    spent = tokens(reply)
     try:
-        usage = reply.get("usage") or {}
-        tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
         choice = reply["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason")
         text = message.get("content")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         said = f"not a chat completion: {type(error).__name__}: {error}"
-        return Failure("bad_response", said, *tokens)
+        return Failure("bad_response", said, *spent)
     if message.get("refusal") or ended == "content_filter":
         said = str(message.get("refusal") or "the server's content filter")[:200]
-        return Failure("refused", said, *tokens)
+        return Failure("refused", said, *spent)
     if not isinstance(text, str):
-        return Failure("bad_response", "the message holds no text", *tokens)
+        return Failure("bad_response", "the message holds no text", *spent)
     if (
         ended == "length"
         and request.schema
         and isinstance(read_json(text, request.schema), Failure)
     ):
         said = f"no end within {request.max_tokens} tokens; the answer began: {text[:80]!r}"
-        return Failure("truncated", said, *tokens)
-    return Answer(text.strip(), tokens[0], tokens[1], 0.0)
+        return Failure("truncated", said, *spent)
+    return Answer(text.strip(), *spent, 0.0)
+
+
+def tokens(reply: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens that a reply says were read and written; none of what it does not tell."""
+    usage = reply.get("usage")
+    told = usage if isinstance(usage, Mapping) else {}
+    read, written = told.get("prompt_tokens"), told.get("completion_tokens")
+    return read if isinstance(read, int) else 0, written if isinstance(written, int) else 0
 
 
 def _entry(part: str | Picture, config: ChatConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from reelm.backends.base import Answer, Backend, Failure, Maker, Request
+from reelm.backends.base import Answer, Backend, Chances, Failure, Maker, Request
 from reelm.backends.blocks.about import About
 from reelm.errors import BackendError, MediaError
 from reelm.media.guard import Guard, GuardError
@@ -21,8 +21,6 @@ SLACK = 10.0  # times the slowest pace so far, before a replica counts as hangin
 TRIES = 2  # what was alone with a death is asked once more: it may not have been guilty
 LOAD_S = 1800.0  # seconds to load the weights
 MEMORY_BYTES = 2**40  # weights are as large as they are; the machine is the limit
-
-Scores = list[float]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Replicas(Backend):
 
     def choose(
         self, requests: Sequence[Request], choices: Sequence[Sequence[str]]
-    ) -> list[Scores | Failure]:
+    ) -> list[Chances | Failure]:
         return self._shared("choose", list(zip(requests, choices, strict=True)))
 
     def identity(self) -> dict[str, Any]:
