@@ -3,9 +3,11 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from reelm import files
 from reelm.bill import AMOUNTS, Entry
@@ -16,6 +18,23 @@ WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 64, 24, 20, 48
 STEPS = 5
 KINDS = (*AMOUNTS, "money")
 INK, SOFT, DOT = "#1b1d22", "#626874", "#3457d5"
+
+
+class Lack(Enum):
+    """Why a run is not on the plot, and what to do if none is."""
+
+    COST = "{against} is not known", "choose another --against"
+    METRIC = "no report with {metric}", "choose another --metric"
+    REPORT = "no report", "run `reelm evaluate` on one"
+
+    def why(self, metric: str, against: str) -> str:
+        """In words."""
+        return self.value[0].format(metric=metric, against=against)
+
+    @property
+    def fix(self) -> str:
+        """What to do."""
+        return self.value[1]
 
 
 @dataclass(frozen=True)
@@ -73,16 +92,19 @@ def plot(
     for entry in entries:
         cost, key = getattr(entry, against), _key(work / entry.name)
         told = _quality(reports[key], metric) if key in reports else None
-        if cost is None or told is None:
-            lost = f"no report with {metric}" if key in reports else "no report"
-            left_out.append((entry.name, f"{against} is not known" if cost is None else lost))
+        if cost is None:
+            left_out.append((entry.name, Lack.COST))
+        elif told is None:
+            left_out.append((entry.name, Lack.METRIC if key in reports else Lack.REPORT))
         else:
             dots.append((entry.name.partition("/")[2], cost, *told))
     if not dots:
-        raise BadData(f"{work}: no run to plot: {_lacking(left_out)}.")
+        lacking = _lacking([lack for _, lack in left_out], metric, against)
+        raise BadData(f"{work}: no run to plot: {lacking}.")
     unit = {"money": currency, "joules": "J", "tokens_in": "tokens", "tokens_out": "tokens"}
     label = f"{against.removesuffix('_s').replace('_', ' ')} ({unit.get(against, 's')})"
-    return Plot(metric, label, *_placed(dots), left_out)
+    said = [(name, lack.why(metric, against)) for name, lack in left_out]
+    return Plot(metric, label, *_placed(dots), said)
 
 
 def write(made: Plot, out: Path) -> Path:
@@ -145,36 +167,37 @@ def png(made: Plot, scale: int = 2) -> bytes:
     return out.getvalue()
 
 
-def _lacking(left_out: Sequence[tuple[str, str]]) -> str:
+def _lacking(lacks: Sequence[Lack], metric: str, against: str) -> str:
     """What runs lack to be drawn, how many lack it, and what to do."""
-    told = []
-    for why, count in Counter(why for _, why in left_out).items():
-        fix = "choose another --against" if "known" in why else "choose another --metric"
-        fix = "run `reelm evaluate` on one" if why == "no report" else fix
-        told.append(f"{why} for {count} of them: {fix}")
+    told = [
+        f"{lack.why(metric, against)} for {count} of them: {lack.fix}"
+        for lack, count in Counter(lacks).items()
+    ]
     return "; ".join(told) or "there is none: run `reelm train`"
 
 
-def _reports(work: Path) -> dict[str, Path]:
-    """The newest report folder by the key of the run that was asked."""
-    found: dict[str, tuple[float, Path]] = {}
+def _reports(work: Path) -> dict[str, dict[str, Any]]:
+    """What the newest report of each run says of pools of videos, by the run's key; short lists, as
+    `reelm rerank` orders them, are none."""
+    found: dict[str, tuple[float, dict[str, Any]]] = {}
     for folder in sorted((work / "reports").glob("*")):
-        if files.finished(folder) and (folder / "report.json").is_file():
-            facts = files.manifest(folder)
-            run, when = facts.get("inputs", {}).get("run"), facts.get("finished_at", 0)
-            if isinstance(run, str) and when >= found.get(run, (0, folder))[0]:
-                found[run] = when, folder
-    return {run: folder for run, (_, folder) in found.items()}
+        if not files.finished(folder) or not (path := folder / "report.json").is_file():
+            continue
+        facts = files.manifest(folder)
+        pools = json.loads(path.read_text(encoding="utf-8")).get("pools")
+        run, when = facts.get("inputs", {}).get("run"), facts.get("finished_at", 0)
+        if pools and isinstance(run, str) and when >= found.get(run, (0, pools))[0]:
+            found[run] = when, pools
+    return {run: pools for run, (_, pools) in found.items()}
 
 
 def _key(run: Path) -> str | None:
     return files.manifest(run).get("key") if files.finished(run) else None
 
 
-def _quality(report: Path, metric: str) -> tuple[Number, Number] | None:
+def _quality(pools: Mapping[str, Any], metric: str) -> tuple[Number, Number] | None:
     """A figure of a report and its margin."""
     pool, _, name = metric.rpartition("/")
-    pools = json.loads((report / "report.json").read_text(encoding="utf-8")).get("pools", {})
     told = pools.get(pool or "mixed", {})
     value = told.get("metrics", {}).get(name)
     return None if value is None else (value, told.get("margins", {}).get(name) or 0.0)

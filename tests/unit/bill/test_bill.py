@@ -187,6 +187,8 @@ def test_a_plot_that_cannot_be_drawn_says_what_to_choose(work, tmp_path):
         page.plot(work, runs(work), "recall@10", "second")
     with pytest.raises(BadData, match=r"no report with recall@11.*--metric"):
         page.plot(work, runs(work), "recall@11", "seconds")
+    with pytest.raises(BadData, match=r"with known/recall@10 for 2 of them: choose another --metr"):
+        page.plot(work, runs(work), "known/recall@10", "seconds")
     shutil.rmtree(work / "reports")
     lost = r"plot: no report for 2 of them: run `reelm evaluate` on one\.$"
     with pytest.raises(BadData, match=lost):
@@ -194,6 +196,14 @@ def test_a_plot_that_cannot_be_drawn_says_what_to_choose(work, tmp_path):
     made = page.Plot("recall@10", "seconds", [], [], [], [])
     with pytest.raises(ConfigError, match=r"\.html or \.png"):
         page.write(made, tmp_path / "plot.svg")
+
+
+def test_short_lists_are_not_the_report_of_a_run(work):
+    folder = stage(work, "reports", "rerank-x", stage="rerank", rows=2, failed=0, seconds=2.0,
+                   inputs={"run": "d"})  # fmt: skip
+    (folder / "report.json").write_text(json.dumps({"ways": {}, "lists": 2}))
+    made = page.plot(work, runs(work), "recall@10", "seconds")
+    assert [dot.name for dot in made.dots] == ["popularity-e", "sasrec-d"] and not made.left_out
 
 
 def tried(number, run, seconds, **more):
