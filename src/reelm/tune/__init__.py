@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reelm.tune.vision import VisionConfig
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 READS: dict[str, tuple[str, ...]] = {
     "vision": (),
     "text": ("text_steps", "batch_size"),

@@ -187,7 +187,7 @@ class Learner:
         for step in range(progress.step, len(steps)):
             at = progress.epoch * len(steps) + step
             torch.manual_seed((config.seed * 1_000_003 + at) * 1009 + self.here.rank)
-            loss, count = self._step(steps[step], (at + 1) / (config.epochs * len(steps)))
+            loss, count = self._step(steps[step], schedule(at, config.epochs * len(steps)))
             progress.lost, progress.tokens = progress.lost + loss, progress.tokens + count
             progress.step = step + 1
             self._save(folder)
@@ -197,10 +197,10 @@ class Learner:
         progress.lost, progress.tokens = 0.0, 0
         return row
 
-    def _step(self, some: Sequence[Conversation], done: float) -> tuple[float, int]:
+    def _step(self, some: Sequence[Conversation], rate: float) -> tuple[float, int]:
         """One update; the sum of losses and the number of learned tokens over all processes.
 
-        `done` is the share of all steps that lies behind when this one is made.
+        `rate` is the share of the peak learning rate.
         """
         here = self.here
         own = [self.tokens.sample(one) for one in some[here.rank :: here.count]]
@@ -226,7 +226,7 @@ class Learner:
             self._check_reach()
         nn.utils.clip_grad_norm_(self.named.values(), self.config.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * schedule(done)
+            group["lr"] = self.config.learning_rate * rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         return here.summed(lost)[0], int(everyone)

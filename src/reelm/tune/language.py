@@ -99,7 +99,7 @@ def train_text(model: Any, writer: Writer, config: LanguageConfig, report: Repor
             clip = sample_clip(rng)
             lines.append(wording.reminder_text(clip, wording.sample_pair(clip, rng), rng))
         loss = answer_loss(model, writer.text_batch(lines), None)
-        optimiser.step(loss, step / config.text_steps)
+        optimiser.step(loss, step, config.text_steps)
         report(step, float(loss.detach()))
 
 
@@ -161,7 +161,7 @@ def train_align(
     draw = torch.Generator().manual_seed(0)
     for step in range(config.align_steps):
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * schedule(step / config.align_steps)
+            group["lr"] = 3e-3 * schedule(step, config.align_steps)
         rows = torch.randint(len(rendered), (3 * config.batch_size,), generator=draw)
         loss = torch.zeros(())
         for name, at, target in _showing(seen, rendered, rows, draw):
@@ -216,7 +216,7 @@ def train_instruct(
         pairs = [wording.sample_pair(clip, rng) for clip, _ in chosen]
         features = torch.stack([feature for _, feature in chosen])
         loss = answer_loss(model, writer.batch(pairs), features)
-        optimiser.step(loss, step / config.instruct_steps)
+        optimiser.step(loss, step, config.instruct_steps)
         report(step, float(loss.detach()))
 
 
@@ -243,7 +243,7 @@ def train_joint(
         features = see(parts.vision_tower, pixels)
         features = features.reshape(len(chosen), -1, features.shape[-1])
         loss = answer_loss(model, writer.batch(pairs), features)
-        optimiser.step(loss, step / config.joint_steps)
+        optimiser.step(loss, step, config.joint_steps)
         report(step, float(loss.detach()))
 
 

@@ -12,9 +12,11 @@ Report = Callable[[int, float], None]
 WARM_UP = 0.04  # share of the steps
 
 
-def schedule(done: float) -> float:
-    """Share of the peak learning rate after `done` (0..1) of the steps: warm up, then cosine."""
-    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate in a step, from 0 on, of `steps`: warm up, then cosine. The
+    first is warmed up by its own share, as a rate of 0 would be a step for nothing."""
+    done = (step + 1) / steps
+    falling = 0.5 * (1 + math.cos(math.pi * done))
     return min(1.0, done / WARM_UP) * (0.97 * falling + 0.03)
 
 
@@ -44,13 +46,13 @@ class Optimiser:
             self.parts.append((muon, 2.0))
         self.learning_rate = learning_rate
 
-    def step(self, loss: torch.Tensor, done: float) -> None:
-        """Back-propagate and update; `done` is the share of the stage that lies behind."""
+    def step(self, loss: torch.Tensor, step: int, steps: int) -> None:
+        """Back-propagate and update; this is step `step`, from 0 on, of a stage of `steps`."""
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         for part, scale in self.parts:
             for group in part.param_groups:
-                group["lr"] = self.learning_rate * scale * schedule(done)
+                group["lr"] = self.learning_rate * scale * schedule(step, steps)
             part.step()
             part.zero_grad(set_to_none=True)
 

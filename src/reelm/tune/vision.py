@@ -130,7 +130,7 @@ def train_vision(
     rng = np.random.default_rng(0)
     for step in range(config.steps):
         loss = _loss(teacher, clips, sheets, config, rng)
-        optimiser.step(loss, step / config.steps)
+        optimiser.step(loss, step, config.steps)
         report(step, float(loss.detach()))
 
 

@@ -10,6 +10,7 @@ import torch
 from reelm import tune as verb
 from reelm.media.views import motion_pictures
 from reelm.tune import language, model, rendered, sheets, vision, wording
+from reelm.tune.optimise import schedule
 from reelm.world.clips import sample_clip
 from reelm.world.vocabulary import ATTRIBUTES
 
@@ -164,6 +165,43 @@ def test_whitening_makes_patch_responses_alike(tiny, material):
     conv = next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d))
     out = conv(vision.normalise(clips.frames[:, 0])).detach().transpose(0, 1).flatten(1)
     assert float(out.std(1).max() / out.std(1).min()) < 4
+
+
+def test_the_rate_warms_up_from_the_first_step_on_and_falls():
+    rates = [schedule(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.25, abs=1e-3) and rates[3] == pytest.approx(1, abs=0.01)
+    assert rates[:4] == sorted(rates[:4]) and rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] == pytest.approx(0.03) and schedule(0, 1) > 0
+
+
+@pytest.mark.parametrize("stage", list(verb.READS))
+def test_the_first_step_of_a_stage_learns(material, stage):
+    clips, drawn = material
+    made, processor = model.build(SMALL, 0)
+    writer, words = language.Writer(processor.tokenizer), made.model.language_model
+    teacher = vision.Teacher.of(made.model.vision_tower)
+    one = {name: 1 for name in language.LanguageConfig.model_fields if name.endswith("_steps")}
+    config = language.LanguageConfig(**one, batch_size=2)
+    sight = vision.VisionConfig(steps=1, frames=2, sounds=2, motions=2, sheets=2)
+
+    def quiet(step, loss):
+        pass
+
+    def seen():
+        return language.look(made.model.vision_tower, clips)
+
+    run = {
+        "vision": lambda: vision.train_vision(teacher, clips, drawn, sight, quiet),
+        "text": lambda: language.train_text(made, writer, config, quiet),
+        "align": lambda: language.train_align(made, writer, seen(), clips, config, quiet),
+        "instruct": lambda: language.train_instruct(made, writer, seen(), config, quiet),
+        "joint": lambda: language.train_joint(made, writer, clips, config, quiet),
+    }
+    taught = {"vision": teacher.probes, "align": made.model.multi_modal_projector}.get(stage, words)
+    before = [weight.detach().clone() for weight in taught.parameters()]
+    run[stage]()
+    pairs = zip(before, taught.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in pairs)
 
 
 @pytest.mark.slow
