@@ -72,9 +72,9 @@ def test_videos_alike_are_of_one_taste_and_not_the_video_itself(folder):
     assert set(table.filter(pl.col("video_id") == "unheard")["source"]) == {"fallback"}
 
 
-@pytest.mark.parametrize("name", ["mf", "sasrec"])
+@pytest.mark.parametrize("name", ["mf", "sasrec", "ease", "item_knn", "popularity"])
 def test_a_video_of_which_nothing_is_known_is_like_none_and_none_like_it(two_tastes, name):
-    """Its vector is the one that it began with."""
+    """Its vector, if it has one, is the one that it began with."""
     rows = [(u, two_tastes.items[i]) for u in two_tastes.users for i in range(1, 6)]
     events = pl.DataFrame(rows, ["user_id", "video_id"], orient="row")
     run = train.fit(

@@ -118,6 +118,13 @@ class Complete(Retriever):
     def loss(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
         return {}
 
+    def similar(self, item: Int[Tensor, "batch"]) -> Float[Tensor, "batch items"]:
+        """As of every retriever; without vectors nothing is known of what nobody chose."""
+        alike = super().similar(item)
+        if self.item_vectors() is not None:
+            return alike
+        return alike.masked_fill(~(self.seen & self.seen[item, None]), -torch.inf)
+
 
 class Ranker(Recommender):
     """Scores a short list somebody else found; may be slow, as a language model is."""

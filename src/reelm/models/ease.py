@@ -21,6 +21,7 @@ from reelm.data.dataset import Dataset
 from reelm.data.pairs import Chosen
 from reelm.errors import ConfigError
 from reelm.models.base import Complete
+from reelm.models.blocks.repeats import without_repeats
 
 TIE = 1e-6  # what the most popular item's score is raised by; others in proportion
 
@@ -61,7 +62,7 @@ class EASE(Complete):
     ) -> Float[Tensor, "batch items"]:
         if not len(self.weight):  # it learned from nothing
             return history.new_zeros(len(history), len(self.counts), dtype=torch.float32)
-        once = history.masked_fill(_repeated(history), 0)
+        once = without_repeats(history)
         scores = F.embedding_bag(once, self.weight, mode="sum", padding_idx=0)
         return scores + TIE * self.counts / self.counts.max().clamp(min=1)
 
@@ -82,10 +83,3 @@ def _weights(data: Dataset, ridge: float) -> np.ndarray:
     weight = inverse / -np.diag(inverse)
     weight[np.diag_indices_from(weight)] = 0
     return weight.astype(np.float32)
-
-
-def _repeated(history: Int[Tensor, "batch length"]) -> Tensor:
-    """Places whose item stands further to the left too: who chose twice chose."""
-    order = history.sort(dim=1, stable=True)
-    again = F.pad(order.values[:, 1:] == order.values[:, :-1], (1, 0))
-    return torch.zeros_like(history, dtype=torch.bool).scatter_(1, order.indices, again)

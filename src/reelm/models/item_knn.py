@@ -2,8 +2,8 @@
 
 Source: Sarwar et al. 2001, "Item-based collaborative filtering recommendation algorithms",
 section 3.1.1 (cosine) and 3.2.1 (weighted sum).
-Departures: interactions count 1, whatever their portion; the weighted sum is not divided by the
-sum of similarities, which would favour items with few neighbours.
+Departures: what a user chose counts 1, whatever its portion and however often; the weighted sum is
+not divided by the sum of similarities, which would favour items with few neighbours.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 from reelm.config import Config
 from reelm.data.dataset import Dataset
 from reelm.models.base import Complete
+from reelm.models.blocks.repeats import without_repeats
 
 ROWS = 1024  # rows of the similarity matrix that are worked out together
 DENSE = 0.05  # share of non-zeros from which a plain matrix is quicker than a sparse one
@@ -51,7 +52,7 @@ class ItemKNN(Complete):
     def score(
         self, user: Int[Tensor, "batch"], history: Int[Tensor, "batch length"]
     ) -> Float[Tensor, "batch items"]:
-        matrix = self._matrix()
+        matrix, history = self._matrix(), without_repeats(history)
         if isinstance(matrix, Tensor):
             return F.embedding_bag(history, matrix, mode="sum", padding_idx=0)
         row, place = torch.nonzero(history, as_tuple=True)

@@ -57,3 +57,12 @@ def test_only_the_nearest_are_kept():
     kept = model.cosine[model.starts[5] : model.starts[6]].sort(descending=True).values
     best = np.sort(plain(data)[5])[::-1][:3]
     np.testing.assert_allclose(kept, best, atol=1e-6)
+
+
+def test_what_was_chosen_twice_counts_once(monkeypatch):
+    data = world()
+    user, once, twice = torch.tensor([0]), torch.tensor([[0, 3, 7]]), torch.tensor([[3, 7, 3]])
+    for dense in (12_000, 0):
+        monkeypatch.setattr(item_knn, "DENSE_ITEMS", dense)
+        model = ItemKNN(ItemKNNConfig(), data)
+        torch.testing.assert_close(model.score(user, once), model.score(user, twice))
