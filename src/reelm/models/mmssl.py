@@ -271,21 +271,23 @@ class MMSSL(Pairwise):
             return
         if int(self.built) % self.config.rebuild_every == 0:
             with torch.no_grad():
-                found = [self._best(*self._shown(kind)) for kind in self.kinds]
+                found = [self._best(kind) for kind in self.kinds]
             self.near.copy_(torch.stack(found))
             self._joined = None
         self.built += 1
 
-    def _best(self, users: Tensor, items: Tensor) -> Int[Tensor, "users k"]:
+    def _best(self, kind: int) -> Int[Tensor, "users k"]:
         """The items each user would like best by one kind, of those that training saw; 0, which is
-        no item, where nothing of this kind is known of a user."""
-        users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
+        no item, where nothing of this kind is known of what a user chose."""
+        users, items = (F.normalize(side, dim=1) for side in self._shown(kind))
+        has = (self.tables.whole[kind] != 0).any(1, keepdim=True)
+        known = self.graph.to_users(has.float())[:, 0] > 0
         k, found = self.near.shape[2], []
         for part in users.split(TILE):
             scores = (part @ items.T).masked_fill(~self.seen, -torch.inf)
             found.append(scores.topk(min(k, int(self.seen.sum())), dim=1).indices)
         best = torch.cat(found).int()
-        best[~users.any(1)] = 0  # of whom nothing is known: all items are alike to them
+        best[~known] = 0  # they would all be given the same few, those alike to the mean video
         return F.pad(best, (0, k - best.shape[1]))
 
     def _forget(self) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -139,6 +141,23 @@ def test_a_user_without_interactions_is_joined_to_nothing(two_tastes):
     model.loss(first_batch(data))
     assert not model.near[:, :3].any()
     assert model.near[:, 3:].all()
+
+
+def test_a_user_of_videos_without_a_feature_is_joined_to_nothing_by_it(two_tastes):
+    """A projection of nothing is its bias: all who chose such videos would be given the same."""
+    mine = torch.from_numpy(two_tastes.history(0)).long()
+    text = two_tastes.features["text"].clone()
+    text[mine] = 0
+    has = two_tastes.has_feature["text"].copy()
+    has[mine] = False
+    tables = {"text": two_tastes.features["text"], "lost": text}
+    known = {"text": two_tastes.has_feature["text"], "lost": has}
+    data = replace(two_tastes, features=tables, has_feature=known)
+    model = built(data, features=("text", "lost"), graph_items=3, dropout=0.0)
+    model.loss(first_batch(data))
+    assert model.near[0, 0].all() and not model.near[1, 0].any()
+    others = [u for u in range(24) if not set(data.history(u)) <= set(data.history(0))]
+    assert others and model.near[1, others].all()
 
 
 def test_true_rows_cannot_be_told_by_where_the_zeros_are(two_tastes):
