@@ -173,7 +173,7 @@ def _take(uploads: Uploads, form: FormData) -> tuple[Upload, bool]:
         raise HTTPException(422, "file: send the video as the part called file")
     told = {name: value for name, value in form.multi_items() if name != "file" and value}
     checked = _checked(lambda: VideoUri.model_validate(told | {"uri": "https://"}))
-    with written(), TemporaryDirectory(dir=uploads.folder) as folder:
+    with written(), TemporaryDirectory(dir=uploads.scratch.folder) as folder:
         path = Path(folder) / "video"
         with path.open("wb") as copy:
             shutil.copyfileobj(file.file, copy)

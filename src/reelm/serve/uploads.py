@@ -19,6 +19,7 @@ from reelm.media.examine import Examiner
 from reelm.runs import Run
 from reelm.serve.fetch import FetchConfig, fetch
 from reelm.serve.records import Upload
+from reelm.serve.scratch import Scratch
 from reelm.serve.served import Served
 from reelm.serve.videos import CODECS
 from reelm.serve.watching import Watcher
@@ -117,10 +118,13 @@ class Uploads:
         self._taking = threading.Lock()
         self._thread: threading.Thread | None = None
         self.latest: deque[Finished] = deque(maxlen=LATEST)
+        self.scratch = Scratch(folder)
         (folder / "files").mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Begin to watch, first what waited when the service was stopped."""
+        """Begin to watch, first what waited when the service was stopped; what a killed one left
+        half fetched or half checked is taken away."""
+        self.scratch.sweep()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
         self._thread.start()
 
@@ -131,6 +135,7 @@ class Uploads:
                 self._ended.set()
                 self._come.notify()
             self._thread.join(seconds)
+        self.scratch.close()
 
     @property
     def waiting(self) -> int:
@@ -143,13 +148,10 @@ class Uploads:
         Raises:
             RefusedUri: it cannot be fetched or must not be.
         """
-        path = self.folder / f"fetched-{time.time_ns():x}-{threading.get_ident():x}.part"
-        with self._place():
-            try:
-                fetch(uri, path, self.config)
-                return self._take(path, told)
-            finally:
-                path.unlink(missing_ok=True)
+        with self._place(), TemporaryDirectory(dir=self.scratch.folder) as folder:
+            path = Path(folder) / "fetched"
+            fetch(uri, path, self.config)
+            return self._take(path, told)
 
     def take(self, path: Path, told: Told) -> tuple[Upload, bool]:
         """Check a file, copy it here and let it wait; the upload, and whether it is a new one.
@@ -203,7 +205,7 @@ class Uploads:
             Refused: it does not decode, or is longer, larger or other than we show.
         """
         limits = self.config.decode_s, self.config.decode_mb * 2**20
-        with TemporaryDirectory(dir=self.folder) as findings:
+        with TemporaryDirectory(dir=self.scratch.folder) as findings:
             looked = Examiner(Path(findings), MOMENTS, *limits).examine([path], 1, lambda _: None)
         looked = looked.row(0, named=True)
         if looked.get("usable") is False:

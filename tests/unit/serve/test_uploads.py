@@ -3,8 +3,13 @@
 import errno
 import hashlib
 import io
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import polars as pl
@@ -187,6 +192,75 @@ def test_broken_files_are_refused_with_their_reason(client, clips, tmp_path):
         assert "decoded: " in answered.json()["error"], name
         assert str(tmp_path) not in answered.json()["error"], "no path of ours is told"
     assert not list((tmp_path / "uploads" / "files").iterdir())
+
+
+FETCHING = """
+import sys
+from pathlib import Path
+from reelm.serve.served import Served
+from reelm.serve.uploads import Told, UploadConfig, Uploads
+
+uploads = Uploads(Served.__new__(Served), Path(sys.argv[1]), lambda: None,
+                  UploadConfig(private=True, seconds=60.0))
+uploads.take_uri(sys.argv[2], Told())
+"""
+
+
+@contextmanager
+def endless():
+    """The address of a site whose answer begins and never ends."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def work():
+            with suppress(OSError):
+                while not ended.is_set():
+                    held.append(listener.accept()[0])
+                    held[-1].sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(65536))
+
+        held = []
+        threading.Thread(target=work, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v"
+        ended.set()
+        for one in held:
+            one.close()
+
+
+def test_what_a_killed_service_left_half_fetched_is_taken_away(served, seer, tmp_path):
+    folder = tmp_path / "uploads"
+
+    def half():
+        """Files with something in them."""
+        return {p for p in folder.rglob("*") if p.is_file() and p.stat().st_size}
+
+    def fetching(before):
+        process = subprocess.Popen([sys.executable, "-c", FETCHING, str(folder), site])
+        ending.callback(process.wait)
+        ending.callback(process.kill)
+        end = time.monotonic() + 60
+        while not half() - before:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        return process
+
+    with endless() as site, ExitStack() as ending:
+        fetching(set())
+        theirs = half()
+        dead = fetching(theirs)
+        dead.kill()
+        dead.wait()
+        assert len(half()) == 2
+        made = opened(served, tmp_path, seer)
+        ending.callback(made.stop)
+        made.start()
+        assert half() == theirs, "only what belongs to a process that lives"
+    opened(served, tmp_path, seer).scratch.sweep()
+    for name, age in (("fetched-1a-2b.part", 7200), ("fetched-1b-2b.part", 60)):  # older versions'
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    opened(served, tmp_path, seer).scratch.sweep()
+    (folder / "fetched-1b-2b.part").unlink()
+    assert {path.name for path in folder.rglob("*")} == {"files", "unfinished"}
 
 
 def test_a_full_disk_is_said_and_clients_may_come_again(client, clips, monkeypatch, caplog):
