@@ -114,8 +114,7 @@ def sequences(  # noqa: PLR0913 - every choice of how histories become batches, 
     repeat, weigh = fill
     users = np.flatnonzero(np.diff(data.offsets) >= 2)
     start, size = _pieces(data.offsets[users], data.offsets[users + 1] - 1, max_length, window, rng)
-    taught = _taught(data, after)
-    before = offsets(taught.astype(np.int64))
+    before = offsets((taught := _taught(data, after)).astype(np.int64))
     if after is not None:  # without what has nothing to teach
         kept = before[start + size + 1] > before[start + 1]
         start, size = start[kept], size[kept]
