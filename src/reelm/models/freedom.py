@@ -8,7 +8,9 @@ Departures:
   text .9;
 - edges are drawn anew for every step instead of every epoch, so that a killed training goes on as
   if it had not been killed;
-- items that training never saw have no learned vector: theirs is their neighbours' mean.
+- items that training never saw have no learned vector: theirs is their neighbours' mean;
+- AdamW, whose own decay of .01 comes on top of `decay` unless train.weight_decay is 0; the paper
+  has Adam.
 """
 
 import torch

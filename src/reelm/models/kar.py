@@ -6,6 +6,7 @@ Departures:
 - knowledge is standardised, and who has none gets zeros in place of an answer to nothing;
 - weights are chosen on validation; the authors' code has no validation set and keeps what was best
   on the test;
+- the rate of AdamW stands still (`schedule`); in the code it falls along a cosine;
 - `adaptor = "mlp"` is the control the paper calls MLP, here as wide as all experts of a tower.
 """
 

@@ -3,7 +3,8 @@
 Source: He et al. 2020, "LightGCN: Simplifying and Powering Graph Convolution Network for
 Recommendation", arXiv:2002.02126.
 Departures: every pair is met once per epoch, not drawn per user; other losses over the same pairs
-are a setting (the paper has bpr).
+are a setting (the paper has bpr); AdamW, whose own decay of .01 comes on top of the paper's unless
+train.weight_decay is 0, as it is for published figures.
 """
 
 from jaxtyping import Float

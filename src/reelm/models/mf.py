@@ -3,7 +3,8 @@
 Source: Rendle et al. 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback",
 arXiv:1205.2618.
 Departures: every pair is met once per epoch, not drawn with replacement; AdamW in batches instead
-of single steps of gradient descent; other losses over the same pairs are a setting.
+of single steps of gradient descent, with its own decay of .01 beside `decay` unless
+train.weight_decay is 0; other losses over the same pairs are a setting.
 """
 
 from jaxtyping import Float

@@ -18,7 +18,8 @@ Departures: (the first five are from the authors' code, which does not do what t
   own weights only, and the model's term reaches all others;
 - a kind's view of a user is set against others' fused views alone, not against their views of its
   own kind too;
-- items that training never saw have no learned vector, only what features give.
+- items that training never saw have no learned vector, only what features give;
+- projected features do not decay (1e-5 in the code) but by AdamW's own .01, which `train` sets.
 """
 
 from typing import Any

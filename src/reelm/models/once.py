@@ -17,7 +17,8 @@ Departures:
   the paper replaces (`joined = "replaced"`): a vector that is learned anew from a network is far
   from those of items;
 - what was generated for a user is read as one event; it may be snapped to the nearest real one;
-- tables of further features (pictures, sound) are read beside the states, as one state each.
+- tables of further features (pictures, sound) are read beside the states, as one state each;
+- AdamW with a decay of .01 unless `[train]` says otherwise; the paper has Adam.
 """
 
 from pathlib import Path

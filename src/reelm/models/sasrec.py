@@ -16,7 +16,10 @@ Departures:
 - dropout on attention weights only where it is asked for (`attention_dropout`);
 - places are counted from the newest item, so that a short history reads like the end of a long
   one;
-- items drawn for gBCE are shared by a batch; its authors draw 256 for each place.
+- items drawn for gBCE are shared by a batch; its authors draw 256 for each place;
+- AdamW with a decay of .01, beta2 .999, a rate of .002 and gradients of length 1 at most, unless
+  `[train]` says otherwise; the authors have Adam without decay, beta2 .98 and .001. Published
+  figures were made without decay (benchmarks/paper_sasrec.py).
 """
 
 from typing import Literal
