@@ -5,7 +5,8 @@
 Renders 1,600 videos once (180x320, 15 fps), lets the shipped `pocket` model watch them, and lets
 1,200 people watch them five times over (five seeds of people and of training, paired across arms).
 The log is cut at day 22: training before, each user's last training interaction for validation,
-everything after for the test. Writes benchmarks/results/world_study.json and prints a table.
+everything after for the test. Writes benchmarks/results/world_study.json, whose `rows` hold what
+each seed measured, and prints a table.
 """
 
 import argparse
@@ -196,9 +197,11 @@ def main() -> None:
             if not path.exists():
                 split, truth = cut(ids, found, seed, arguments.work)
                 path.write_text(json.dumps(one_seed(seed, split, truth), indent=1))
-    rows = [json.loads(path.read_text()) for path in done.values() if path.exists()]
+    there = {seed: json.loads(path.read_text()) for seed, path in done.items() if path.exists()}
+    rows = list(there.values())
     facts = {"videos": VIDEOS, "people": PEOPLE, "seeds": len(rows), "machine": platform.machine()}
-    result = facts | summary(rows)
+    each = [{"seed": seed, "arms": row} for seed, row in there.items()]
+    result = facts | summary(rows) | {"rows": each}
     (HERE / "results" / "world_study.json").write_text(json.dumps(result, indent=1) + "\n")
     for arm, figures in result["arms"].items():
         cells = [f"{figures[f'{p}/recall@10'][0]:.3f} ± {figures[f'{p}/recall@10'][1]:.3f}"
