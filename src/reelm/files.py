@@ -117,11 +117,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_hash(model: Path | str, config: object = None) -> str | None:
+def weights_hash(model: Path | str) -> str | None:
     """What tells a checkpoint apart: twelve hex digits over the files of its folder that can change
-    its answers; for a hub id the commit that `config` came from, where transformers noted it."""
+    its answers; None of a hub id, whose commit does (`hub.commit`)."""
     if not Path(model).is_dir():
-        return getattr(config, "_commit_hash", None)
+        return None
     kept = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model")
     facts = [f"{p.name} {sha256(p)}" for p in sorted(Path(model).iterdir()) if p.suffix in kept]
     return digest("\n".join(facts).encode())

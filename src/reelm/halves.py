@@ -31,10 +31,9 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    hub.reach(model)
     try:
         with quiet():
-            words: Any = AutoTokenizer.from_pretrained(model, padding_side="right")
+            words = hub.loaded(AutoTokenizer.from_pretrained, model, padding_side="right")
     except (OSError, ValueError, ImportError) as error:
         raise BackendError("tokenizer", f"{model}: cannot be loaded: {error}") from error
     if words.pad_token_id is None:
@@ -136,10 +135,9 @@ def _decoder(model: str, dtype: torch.dtype) -> Any:
     """The language model of a checkpoint, without the head that scores words."""
     from transformers import AutoModel
 
-    hub.reach(model)
     try:
         with quiet():
-            whole: Any = AutoModel.from_pretrained(model, dtype=dtype)
+            whole = hub.loaded(AutoModel.from_pretrained, model, dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         raise BackendError("model", f"{model}: cannot be loaded: {error}") from error
     decoder = whole.get_decoder()

@@ -1,14 +1,23 @@
 """Checkpoints that cannot be had: said at once, and once."""
 
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
+import tiny_llava
 from reelm import halves, hub
 from reelm.backends.transformers import load_model
 from reelm.encoders.text import Text, TextConfig
 from reelm.encoders.vision import Vision, VisionConfig
 from reelm.errors import BackendError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -73,12 +82,75 @@ def test_what_is_there_is_left_to_the_library(away, answer, tmp_path):
     assert len(asked) == 1, "a folder is no matter of the hub's"
 
 
-def test_what_was_fetched_before_needs_no_hub(away, monkeypatch):
-    asked = away(ConnectionError("no"))
-    found = lambda *_, **__: "/cache/config.json"  # noqa: E731
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", found)
-    hub.reach("owner/model")
-    assert not asked
+LOADING = """
+import sys
+from reelm.backends.base import Request
+from reelm.backends.transformers import Transformers, TransformersConfig
+from reelm.encoders.vision import Vision, VisionConfig
+from reelm.errors import BackendError
+
+try:
+    backend = Transformers(TransformersConfig(model="owner/tiny", device="cpu"))
+    (said,) = backend.answer([Request("v", ("who?",), None, 4)])
+    Vision(VisionConfig(model="owner/tiny", device="cpu"))
+    print(backend.identity()["weights"], said.tokens_out > 0)
+except BackendError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache as the hub's library lays it out, with a whole checkpoint."""
+    home = tmp_path / "hub" / "models--owner--tiny"
+    tiny_llava.save(home / "snapshots" / COMMIT)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(COMMIT)
+    return home / "snapshots" / COMMIT
+
+
+@pytest.fixture
+def ask(cache):
+    """Load by the hub id in a process of its own, where nothing else has read the settings; what is
+    said, and what the hub was asked, which turns all down."""
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.close_connection = True  # and not a word
+
+        do_HEAD = do_POST = do_GET
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def ask_():
+        place = f"http://127.0.0.1:{server.server_address[1]}"
+        told = {"HF_HUB_CACHE": str(cache.parents[2]), "HF_ENDPOINT": place, "NO_PROXY": "*"}
+        env = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_HOME")} | told
+        command = [sys.executable, "-W", "ignore", "-c", LOADING]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[-2000:]
+        return done.stdout.strip(), asked
+
+    yield ask_
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_was_fetched_before_needs_no_hub(ask):
+    assert ask() == (f"{COMMIT} True", [])
+
+
+def test_what_was_fetched_in_part_asks_the_hub_once(ask, cache):
+    (cache / "model.safetensors").unlink()
+    said, asked = ask()
+    assert "what was fetched does not do" in said and "cannot be reached" in said
+    assert [one for one in asked if "owner" in one] == ["/owner/tiny/resolve/main/config.json"]
 
 
 def test_what_is_no_hub_id_is_told(tmp_path, monkeypatch):

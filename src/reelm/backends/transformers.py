@@ -111,7 +111,7 @@ class Transformers(Backend):
             self._identity = {
                 "backend": self.name,
                 "model": Path(name).name if local else name,
-                "weights": files.weights_hash(name, self.model.config),
+                "weights": files.weights_hash(name) or hub.commit(name, self.config.revision),
                 **self._adapter(),
                 "dtype": str(self.model.dtype).removeprefix("torch."),
                 "decoding": {
@@ -267,18 +267,22 @@ def load_reader(model: str, revision: str | None = None) -> Any:
     kind = AutoProcessor if _sees(model, revision) else AutoTokenizer
     try:
         with quiet():
-            reader = kind.from_pretrained(model, revision=revision)
+            reader = hub.loaded(kind.from_pretrained, model, revision, _talks)
     except (ImportError, AttributeError, OSError, ValueError, TypeError) as error:
         raise BackendError("processor", _why(model, error)) from error
     if kind is AutoProcessor and not hasattr(reader, "image_processor"):
         raise BackendError(
             "processor", f"{model}: has no image processor; is it a LLaVA-type model?"
         )
-    if not getattr(reader, "chat_template", None):
+    if not _talks(reader):
         raise BackendError(
             "processor", f"{model}: has no chat template, so its turns are not known."
         )
     return reader
+
+
+def _talks(reader: Any) -> bool:
+    return bool(getattr(reader, "chat_template", None))
 
 
 def _sees(model: str, revision: str | None) -> bool:
@@ -287,14 +291,13 @@ def _sees(model: str, revision: str | None) -> bool:
     Raises:
         BackendError: there is no checkpoint.
     """
-    hub.reach(model, revision)
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING,
     )
 
     try:
-        return AutoConfig.from_pretrained(model, revision=revision).model_type in SEEING
+        return hub.loaded(AutoConfig.from_pretrained, model, revision).model_type in SEEING
     except (ImportError, OSError, ValueError, TypeError) as error:
         raise BackendError("model", _why(model, error)) from error
 
@@ -322,7 +325,7 @@ def load_model(model: str, revision: str | None = None, dtype: Any = "auto") -> 
     kind = AutoModelForImageTextToText if _sees(model, revision) else AutoModelForCausalLM
     try:
         with quiet():
-            return kind.from_pretrained(model, revision=revision, dtype=dtype)
+            return hub.loaded(kind.from_pretrained, model, revision, dtype=dtype)
     except (ImportError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise BackendError("model", _why(model, error)) from error
 

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from reelm import device, files, halves
+from reelm import device, files, halves, hub
 from reelm.encoders.base import Encoder, EncoderConfig
 
 
@@ -61,7 +61,7 @@ class States(Encoder):
         dtype = getattr(torch, self.config.precision)
         self._model = halves.load_half(source, self.config.top, "lower", dtype).to(self.device)
         self.dim = self.config.tokens * self._model.config.hidden_size
-        self._weights = files.weights_hash(source, self._model.config)
+        self._weights = files.weights_hash(source) or hub.commit(source)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[str]) -> Float32[np.ndarray, "inputs dim"]:

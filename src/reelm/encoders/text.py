@@ -53,16 +53,15 @@ class Text(Encoder):
         self.config = config or TextConfig()
         self.device = device.best(self.config.device)
         source = self.config.model or str(_packaged())
-        hub.reach(source)
         try:
             with quiet():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-                model: Any = AutoModel.from_pretrained(source)
+                self._tokenizer = hub.loaded(AutoTokenizer.from_pretrained, source)
+                model = hub.loaded(AutoModel.from_pretrained, source)
         except (OSError, ValueError, ImportError) as error:
             raise BackendError("encoder", f"{source}: cannot be loaded: {error}") from error
         self._model = model.eval().to(self.device)
         self.dim = model.config.hidden_size
-        self._weights = files.weights_hash(source, model.config)
+        self._weights = files.weights_hash(source) or hub.commit(source)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[str]) -> Float32[np.ndarray, "inputs dim"]:

@@ -94,17 +94,16 @@ class Vision(Encoder):
             shape = files.digest(json.dumps(self._shape, sort_keys=True, default=str).encode())
             return {"encoder": self.name, "model": shape, "weights": weights}
         name = source.name if source.is_dir() else self._source
-        weights = files.weights_hash(source, self._told)
+        weights = files.weights_hash(source) or hub.commit(self._source)
         return {"encoder": self.name, "model": name, "weights": weights}
 
     def _load(self) -> None:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-        hub.reach(self._source)
         try:
             with quiet():
-                config: Any = AutoConfig.from_pretrained(self._source)
-                self._processor: Any = AutoImageProcessor.from_pretrained(self._source)
+                config = hub.loaded(AutoConfig.from_pretrained, self._source)
+                self._processor = hub.loaded(AutoImageProcessor.from_pretrained, self._source)
                 if self.config.random:
                     with torch.random.fork_rng(devices=[]):
                         torch.manual_seed(self.config.seed)
@@ -121,7 +120,6 @@ class Vision(Encoder):
         )
         self._width: int = config.vision_config.hidden_size
         self._shape = config.vision_config.to_dict()
-        self._told = config
 
     def _seen(self, some: Sequence[Picture]) -> Float[Tensor, "pictures width"]:
         """The states that the language model would be given, averaged over places."""
@@ -136,5 +134,5 @@ class Vision(Encoder):
 def _tower(source: str) -> Any:
     from transformers import AutoModelForImageTextToText
 
-    model: Any = AutoModelForImageTextToText.from_pretrained(source)
+    model = hub.loaded(AutoModelForImageTextToText.from_pretrained, source)
     return model.base_model.vision_tower
