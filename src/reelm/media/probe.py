@@ -1,6 +1,7 @@
 """Facts about a video file, and the one place where files are opened for decoding."""
 
 import math
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ DECODER_ERRORS = (
     ValueError,  # UnicodeDecodeError among them
 )
 """What decoding a hostile file was seen to raise; PyAV's own errors are only the first."""
+STRANGE = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+"""What a path may lead to that is no file; to open a pipe would be to wait for who writes."""
 LENIENT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
@@ -112,8 +121,7 @@ def probe(path: Path) -> Probe:
 def opened(path: Path) -> Iterator[InputContainer]:
     """An open container; whatever a decoder raises inside the block becomes a MediaError."""
     path = Path(path)
-    if not path.is_file():
-        raise MediaError(path, "not found", "there is no such file")
+    _see(path)
     try:
         with av.open(str(path), **LENIENT) as container:
             yield container
@@ -121,6 +129,23 @@ def opened(path: Path) -> Iterator[InputContainer]:
         raise MediaError(path, "out of memory", _said(error)) from error
     except DECODER_ERRORS as error:
         raise MediaError(path, "cannot be decoded", _said(error)) from error
+
+
+def _see(path: Path) -> None:
+    """
+    Raises:
+        MediaError: there is nothing, or something other than a file, or it may not be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        what = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
+        raise MediaError(path, "not found", what or "there is no such file") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(path, "not found", _said(error)) from error
+    if not stat.S_ISREG(mode):
+        what = next((name for holds, name in STRANGE.items() if holds(mode)), "something else")
+        raise MediaError(path, "not a file", f"it is {what}")
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

@@ -1,6 +1,8 @@
 """Facts of made clips are those they were made with; facts of real files are their manifest's."""
 
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import pytest
@@ -70,6 +72,24 @@ def test_what_is_no_video_is_refused_with_a_reason(tmp_path, content):
 def test_a_missing_file_is_called_missing(tmp_path):
     with pytest.raises(MediaError, match="not found"):
         probe(tmp_path / "nowhere.mp4")
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "link.mp4").symlink_to("gone.mp4")
+    (tmp_path / "file").touch()
+    said = {
+        "pipe.mp4": "not a file: it is a named pipe",
+        "folder.mp4": "not a file: it is a folder",
+        "link.mp4": "not found: a link to gone.mp4, which is not there",
+        "file/clip.mp4": "not found: NotADirectoryError: .*",
+    }
+    for name, why in said.items():
+        with pytest.raises(MediaError, match=f"{name}: {why}"):
+            probe(tmp_path / name)
+    with pytest.raises(MediaError, match="not a file: it is a device"):
+        probe(Path("/dev/null"))
 
 
 @pytest.mark.parametrize("raised", [UnicodeDecodeError("utf-8", b"x", 0, 1, "?"), IndexError("x")])
