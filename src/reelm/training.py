@@ -62,7 +62,9 @@ class TrainConfig(Config):
     bfloat16 a processor that has it (AVX512-BF16, AMX, any recent GPU) trains up to twice as fast,
     and one that has not takes six times as long. fastest: bfloat16 where the device has it."""
     seed: int = 0
-    """Of the weights the model starts from, of the shuffling, and of what training draws."""
+    """Of the weights the model starts from, of the shuffling, and of what training draws (dropout,
+    negatives): three streams that begin with the same numbers of one generator and put them to
+    different uses; no dropout mask was found to follow the start weights."""
     patience: PositiveInt = 10
     """Validations without a better result after which training stops."""
     validate_every: PositiveInt = 1
