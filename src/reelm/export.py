@@ -1,5 +1,6 @@
 """A catalogue's interactions, cut and counted, in the files of other libraries."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Field
 from reelm import files
 from reelm.config import Config
 from reelm.data.dataset import Dataset
-from reelm.data.split import Split, given, split
+from reelm.data.split import Split, SplitConfig, given, joined, split
 from reelm.data.tables import Catalog, read_catalog, read_features
 from reelm.formats import FORMATS
 from reelm.formats.base import OUTGOING, VIDEOS, Format, Outgoing
@@ -20,6 +21,7 @@ from reelm.registry import find
 from reelm.sources import Sources
 
 STAGE, VERSION = "export", 1
+PARTS = ("valid", "test")
 
 
 class ExportConfig(Config):
@@ -29,8 +31,8 @@ class ExportConfig(Config):
     """What the files are called, e.g. reelm.inter."""
     cut: bool = True
     """Whether training, validation and test are told apart. Files hold interactions, not
-    questions: read back (split.name = "given"), users without a history are asked too, whom other
-    splits do not ask; the command says how many they are."""
+    questions; the command says by which settings of [split] the same is asked when they are read
+    back: of users without a history, whom other splits do not ask, `strangers` decides."""
 
 
 def export(
@@ -72,7 +74,7 @@ def export(
         inputs={"data": data.fingerprint, "split": cut and cut.name},
         rows={"interactions": len(data), "users": len(data.users), "videos": len(data.items) - 1},
         failed=0, files=sorted(path.name for path in made), split=dict(labels.iter_rows()),
-        untimed=int(told.events["timestamp"].null_count()), unasked=_unasked(data, cut),
+        untimed=int(told.events["timestamp"].null_count()), read_back=_read_back(data, cut),
     )  # fmt: skip
 
 
@@ -92,12 +94,13 @@ def summary(folder: Path) -> str:
     lines += [f"file: {name}" for name in facts["files"]]
     if facts["untimed"]:
         lines.append(f"no times written: {facts['untimed']:,} interactions have none")
-    unasked = facts.get("unasked", {})
-    if any(unasked.values()):
-        who = ", ".join(f"{part} {count:,}" for part, count in unasked.items())
+    cut, same = facts["inputs"]["split"], facts.get("read_back")
+    if cut and same is None:
+        lines.append(f"read back as a given split it asks other questions than {cut} does")
+    elif same is not None:
+        told = (f"{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in same.items())
         lines.append(
-            f"users asked when the split is read back (given), whom {facts['inputs']['split']} "
-            f"does not ask, as they have no history: {who}"
+            f"read back it asks what {cut} asks: {' '.join(f'--set split.{t}' for t in told)}"
         )
     return "\n".join(lines)
 
@@ -121,15 +124,24 @@ def _events(data: Dataset, cut: Split | None) -> pl.DataFrame:
     return frame.cast(OUTGOING)
 
 
-def _unasked(data: Dataset, cut: Split | None) -> dict[str, int]:
-    """Users by part whom the split as files tell it asks, and the split itself does not."""
+def _read_back(data: Dataset, cut: Split | None) -> dict[str, Any] | None:
+    """Settings of [split] by which the files, read back, ask what the split asks; None if none do.
+
+    A target that stands in its own history is no question of a given split, and each test question
+    of one shows what was held out for validation.
+    """
     if cut is None or cut.label is None:
-        return {}
-    told = given(replace(data, split=cut.label))
-    return {
-        part: len(np.setdiff1d(getattr(told, part).users, getattr(cut, part).users))
-        for part in ("valid", "test")
-    }
+        return None
+    told = replace(data, split=cut.label, exposures=None)
+    for strangers in (True, False):
+        again = given(told, SplitConfig(name="given", strangers=strangers))
+        for join in (False, True):
+            found = joined(again) if join else again
+            if all(getattr(found, p).digest() == getattr(cut, p).digest() for p in PARTS):
+                more = {"strangers": strangers, "join_valid": join}
+                usual = SplitConfig().model_dump()
+                return {"name": "given", **{k: v for k, v in more.items() if v != usual[k]}}
+    return None
 
 
 def _videos(data: Dataset, catalog: Catalog | None) -> pl.DataFrame:

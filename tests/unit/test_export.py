@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reelm import files
+from reelm import files, train
 from reelm.data.dataset import Dataset
 from reelm.data.split import SplitConfig, split
 from reelm.data.tables import Catalog, Features, read_catalog, read_features
 from reelm.errors import BadData, ConfigError, StaleFolder
+from reelm.evaluate import evaluate
 from reelm.export import export, summary
 from reelm.ingest import IngestConfig, ingest
 
@@ -216,7 +217,8 @@ def test_what_an_export_left_before_is_taken_away(tmp_path):
     assert files.manifest(folder)["settings"]["format"] == "recbole"
 
 
-def test_who_is_asked_only_after_the_way_back_is_counted(tmp_path):
+def late_comers():
+    """A log, and a cut after which some users come who have no history then."""
     late = pl.DataFrame(
         {
             "user_id": ["new", "new", "last"],
@@ -226,19 +228,37 @@ def test_who_is_asked_only_after_the_way_back_is_counted(tmp_path):
         }
     )
     data = Dataset.build(pl.concat([events().drop("order"), late]).with_row_index("order"))
-    cut = split(
-        data, SplitConfig(name="global_time", valid_from=1.7e9 + 700, test_from=1.7e9 + 850)
-    )
+    return data, SplitConfig(name="global_time", valid_from=1.7e9 + 400, test_from=1.7e9 + 500)
+
+
+def test_metrics_are_the_same_before_the_way_out_and_after_the_way_back(tmp_path):
+    data, config = late_comers()
+    cut = split(data, config)
     folder = export("recbole", data, tmp_path / "out", cut)
+    assert "--set split.name=given --set split.strangers=false" in summary(folder)
     _, again = back(folder, "recbole", tmp_path)
-    back_again = split(again)
-    more = {
-        part: len(getattr(back_again, part)) - len(getattr(cut, part)) for part in ("valid", "test")
-    }
-    assert files.manifest(folder)["unasked"] == more == {"valid": 1, "test": 1}
-    assert "global_time does not ask, as they have no history: test 1, valid 1" in summary(folder)
-    export("recbole", data, folder, split(data, SplitConfig(name="leave_last_two")))
-    assert "no history" not in summary(folder)
+    assert len(split(again).test) == len(cut.test) + 2, "by itself it asks all"
+    once = split(again, SplitConfig(**files.manifest(folder)["read_back"]))
+    for name in ("popularity", "item_knn"):
+        found = [evaluate(train.fit(one, name), one.test).pools for one in (cut, once)]
+        assert found[0] == found[1] and found[0]["mixed"]
+        found = [evaluate(train.fit(one, name), one.valid).pools for one in (cut, once)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "same"),
+    [
+        ("leave_last_two", {}, {"name": "given"}),
+        ("leave_last_two", {"join_valid": True}, {"name": "given", "join_valid": True}),
+        ("cold_item", {"valid_share": 0.3}, None),  # its test questions show training alone
+    ],
+)
+def test_it_is_said_how_the_same_is_asked_again(tmp_path, name, more, same):
+    data = data_of()
+    folder = export("recbole", data, tmp_path / "out", split(data, SplitConfig(name=name, **more)))
+    assert files.manifest(folder)["read_back"] == same
+    assert ("other questions" in summary(folder)) == (same is None)
 
 
 def test_shares_that_leave_nothing_are_refused():

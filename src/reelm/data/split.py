@@ -38,6 +38,8 @@ class SplitConfig(Config):
     join_valid: bool = False
     """Train on the validation interactions too and choose by nothing: for models without
     choices, and for the last training of one whose choices were made."""
+    strangers: bool = True
+    """Whether users who have nothing to show are asked too (given); other splits never ask them."""
     seed: int = 0
     """Of the draw of held-out items (cold_item) or interactions (random)."""
 
@@ -223,7 +225,8 @@ def global_time(data: Dataset, config: SplitConfig | None = None) -> Split:
 
 def given(data: Dataset, config: SplitConfig | None = None) -> Split:
     """The split the source came with. A test question shows the user's training and validation
-    interactions, a validation question the training ones; either may be empty.
+    interactions, a validation question the training ones; either may be empty, unless `strangers`
+    are not asked.
 
     Raises:
         BadData: the source came without a split.
@@ -231,15 +234,10 @@ def given(data: Dataset, config: SplitConfig | None = None) -> Split:
     if data.split is None:
         raise BadData("these events came without a column split. Choose another split.name.")
     at = {name: data.split == number for name, number in SPLITS.items()}
-    train = at["train"]
-    return Split(
-        keep(data, train),
-        asked(data, train, at["valid"], empty=True),
-        asked(data, ~at["test"], at["test"], empty=True),
-        "given",
-        keep(data, ~at["test"]),
-        data.split,
-    )
+    train, known, empty = at["train"], ~at["test"], (config or SplitConfig()).strangers
+    valid = asked(data, train, at["valid"], empty)
+    test = asked(data, known, at["test"], empty)
+    return Split(keep(data, train), valid, test, "given", keep(data, known), data.split)
 
 
 def cold_item(data: Dataset, config: SplitConfig | None = None) -> Split:
