@@ -213,9 +213,10 @@ def _reach(address: str) -> None:
 
 
 def _closed(error: Exception) -> bool:
-    """True if an actor has waited for a server as long as it should: others need not."""
+    """True if an actor has waited for a server as long as it should, or is turned down by it
+    whatever it asks: others need not try."""
     cause = getattr(error, "cause", None)
-    return isinstance(cause, BackendError) and cause.kind.startswith(PASSING)
+    return isinstance(cause, BackendError) and cause.kind.startswith((*PASSING, "http_4"))
 
 
 def _cause(number: int, error: Exception) -> Exception:

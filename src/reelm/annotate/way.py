@@ -31,6 +31,7 @@ class Way:
             patience_s: how long to wait for a closed way to open.
         """
         self._where, self._patience_s = where or "the model", patience_s
+        self._witness: Any = None  # the last request that came through
 
     def through(self, requests: list[Any], ask: Ask) -> list[Any]:
         """Answers, or failures of the requests themselves; waits while the way is closed.
@@ -40,33 +41,42 @@ class Way:
         """
         said = halving(ask, requests)
         lost = [n for n, one in enumerate(said) if _lost(one)]
-        if len(lost) < FEW:
-            return said
         came = next((n for n, one in enumerate(said) if not isinstance(one, Failure)), None)
-        witness = None if came is None else requests[came]
-        again, seen = self._wait([requests[n] for n in lost], witness, ask)
+        if came is not None:
+            self._witness = requests[came]
+        if len(lost) < FEW and not self._silent(said):
+            return said
+        again, seen = self._wait([requests[n] for n in lost], self._witness, ask)
         for n, one in zip(lost, again, strict=True):
             said[n] = _both(one, said[n])
-        if came is not None:
-            said[came] = _both(said[came], seen)
+        if seen is not None:
+            payer = lost[0] if came is None else came  # a witness of before has its row already
+            said[payer] = _both(said[payer], seen)
         return said
+
+    def _silent(self, said: list[Any]) -> bool:
+        """Whether few requests say that the way is closed: none came through, and one of before can
+        be asked for a witness or nothing was there to connect to. One alone that is too much for
+        the model would else look like a server that is gone."""
+        gone = all(_lost(one) and one.kind == "connection" for one in said)
+        return bool(said) and (gone or (self._witness is not None and all(map(_lost, said))))
 
     def _wait(self, requests: list[Any], witness: Any, ask: Ask) -> tuple[list[Any], Any]:
         """Ask a request at growing distances until one comes through; then all that were lost.
 
         Args:
-            witness: one that was answered just now. If it comes through again and the others do
+            witness: one that was answered before. If it comes through again and the others do
                 not, these are at fault themselves and not the way. If None, the lost ones take
                 turns, since one of them may never come through.
 
         Returns:
-            Outcomes of the requests, and of the one that came through first.
+            Outcomes of the requests, and of the witness, if there is one.
 
         Raises:
             BackendError: nothing came through within the patience.
         """
         end, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
-        turns = cycle([witness] if witness else requests)
+        turns = cycle(requests if witness is None else [witness])
         while _lost(first := halving(ask, [probe := next(turns)])[0]):
             if time.monotonic() + pause > end:
                 raise self._closed(first)
@@ -76,12 +86,12 @@ class Way:
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
         rest = halving(ask, [one for one in requests if one is not probe])
-        if witness:
+        if witness is not None:
             return rest, first
-        if all(map(_lost, rest)):
+        if len(rest) >= FEW - 1 and all(map(_lost, rest)):
             raise self._closed(rest[0])
-        left = iter(rest)
-        return [first if one is probe else next(left) for one in requests], first
+        left, self._witness = iter(rest), probe
+        return [first if one is probe else next(left) for one in requests], None
 
     def _closed(self, told: Failure) -> BackendError:
         return BackendError(

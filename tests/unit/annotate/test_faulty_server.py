@@ -10,12 +10,14 @@ import pytest
 
 from grey import Decoded
 from reelm import annotate as verb
+from reelm import files
 from reelm.annotate import AnnotateConfig, annotate, way
 from reelm.backends.base import KINDS, Answer, Failure
 from reelm.backends.blocks import http
 from reelm.backends.fake import Fake
 from reelm.backends.openai_http import OpenAIHTTP, OpenAIHTTPConfig
 from reelm.data.tables import Catalog, read_notes
+from reelm.errors import BackendError
 from reelm.prompts.attributes import Attributes
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
@@ -115,6 +117,55 @@ def test_the_lost_take_turns_where_nothing_came_through(catalog, tmp_path, monke
     calm = read_notes(annotate(catalog, Fake(), Attributes, config, tmp_path / "calm"))
     both = notes.filter(pl.col("answer").is_not_null()).join(calm, on="video_id")
     assert (both["answer"] == both["answer_right"]).all(), "answers keep their places"
+
+
+def lost_from(gone, back, kind, always=()):
+    """A backend that loses requests from a place in their order to another, and some always."""
+
+    class Losing(Fake):
+        asked = 0
+
+        def answer(self, requests):
+            said, start = super().answer(requests), self.asked
+            self.asked += len(requests)
+            lost = [gone <= start + n < back or r.key in always for n, r in enumerate(requests)]
+            return [Failure(kind, "no") if x else a for x, a in zip(lost, said, strict=True)]
+
+    return Losing()
+
+
+def first(catalog, count):
+    return Catalog(catalog.folder, catalog.videos.head(count), catalog.events)
+
+
+def test_few_videos_wait_for_a_server_too(catalog, tmp_path, monkeypatch):
+    monkeypatch.setattr(way.time, "sleep", lambda _: None)
+    few, config = first(catalog, 3), AnnotateConfig(part=40, patience_s=5)
+    back = lost_from(0, 6, "connection")
+    notes = read_notes(annotate(few, back, Attributes, config, tmp_path))
+    assert notes["answer"].null_count() == 0
+    hasty = config.model_copy(update={"patience_s": 0.0})
+    with pytest.raises(BackendError, match="nothing came through for 0 s"):
+        annotate(few, lost_from(0, 999, "connection"), Attributes, hasty, tmp_path / "gone")
+    assert not list((tmp_path / "gone").rglob(files.MANIFEST))
+
+
+def test_one_that_is_too_much_is_not_taken_for_a_server_that_is_gone(catalog, tmp_path):
+    config = AnnotateConfig(part=40, patience_s=0)
+    slow = lost_from(0, 999, "timeout")
+    notes = read_notes(annotate(first(catalog, 1), slow, Attributes, config, tmp_path))
+    assert notes["error_kind"].to_list() == ["timeout"]
+
+
+def test_what_came_through_before_says_whether_small_parts_or_the_server_are_at_fault(
+    catalog, tmp_path
+):
+    few, config = first(catalog, 12), AnnotateConfig(part=4, patience_s=0)
+    bad = {f"v{n:03d}" for n in range(4, 8)}
+    notes = annotate(few, lost_from(0, 0, "timeout", bad), Attributes, config, tmp_path)
+    assert set(read_notes(notes).filter(pl.col("answer").is_null())["video_id"]) == bad
+    with pytest.raises(BackendError, match="nothing came through"):
+        annotate(few, lost_from(4, 999, "timeout"), Attributes, config, tmp_path / "gone")
 
 
 def test_what_is_asked_twice_is_paid_for_twice(monkeypatch):
