@@ -69,6 +69,20 @@ def test_no_room_is_too_large(path):
     assert max(lengths.values(), default=0) <= 60, lengths
 
 
+def test_no_function_stands_twice():
+    """Of one body, whatever it is called and where it imports."""
+    found = {}
+    for path in SOURCES:
+        for one in ast.parse(path.read_text()).body:
+            if isinstance(one, ast.FunctionDef):
+                body = [n for n in one.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+                body = body[1:] if ast.get_docstring(one) else body
+                text = "\n".join(map(ast.unparse, body))
+                found.setdefault(text, []).append(f"{path.relative_to(HOUSE)}: {one.name}")
+    twice = [names for text, names in found.items() if len(names) > 1 and len(text) > 25]
+    assert not twice
+
+
 def test_most_functions_are_short():
     lengths = sorted(
         f.end_lineno - f.lineno + 1 for path in SOURCES for f in functions(path) if f.end_lineno

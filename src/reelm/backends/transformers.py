@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from reelm import files, hub
+from reelm import device, files, hub
 from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request
 from reelm.backends.blocks import decode, together
 from reelm.backends.blocks.checkpoint import about_folder
@@ -65,7 +65,7 @@ class Transformers(Backend):
             BackendError: there is none, or its processor needs a package that is missing.
         """
         self.config = config
-        self.device = _device(config.device)
+        self.device = device.best(config.device)
         dtype = config.dtype
         if dtype == "auto" and self.device == "cpu":
             dtype = "float32"
@@ -346,11 +346,3 @@ def _adapted(model: Any, folder: str) -> Any:
             return PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise BackendError("model", f"{folder}: cannot be laid over the model: {error}") from error
-
-
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
