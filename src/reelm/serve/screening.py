@@ -71,7 +71,7 @@ def add_videos(app: FastAPI, served: Served, uploads: Uploads | None) -> None:
         """What the catalogue and the notes say of a video, and where the notes come from."""
         engine = served.engine
         upload = engine.store.upload(video)
-        if upload is not None and upload.video_id == video and video not in engine.videos.row:
+        if upload is not None and video not in engine.videos.row:
             return _waiting(upload)
         row, videos = engine.known(video), engine.videos
         hidden = videos.hidden(video)

@@ -296,9 +296,14 @@ class Store:
         rows = self._all(f"{queries.UPLOADS} ORDER BY created_at, video_id")
         return [self._upload(row) for row in rows]
 
-    def upload(self, key: str) -> Upload | None:
-        """The upload with this id or this SHA-256."""
-        rows = self._all(f"{queries.UPLOADS} WHERE video_id = ? OR sha256 = ?", key, key)
+    def upload(self, video_id: str) -> Upload | None:
+        """The upload with this id."""
+        rows = self._all(f"{queries.UPLOADS} WHERE video_id = ?", video_id)
+        return self._upload(rows[0]) if rows else None
+
+    def upload_of(self, sha256: str) -> Upload | None:
+        """The upload of the file with this hash; an id that is written like one is only a name."""
+        rows = self._all(f"{queries.UPLOADS} WHERE sha256 = ?", sha256)
         return self._upload(rows[0]) if rows else None
 
     def uploaded(self, videos: Collection[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """Videos that come by the service: checked at once, watched in the background, then in the feed."""
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -34,6 +35,8 @@ AGAIN_S = 5.0
 REST = 5
 """While videos wait, the feed is told of finished ones when this many times what the telling took
 has passed, since that grows with the catalogue."""
+MADE = re.compile("up-[0-9a-f]{16}")
+"""Ids that are made here; one that another file took beforehand would keep its own file out."""
 MATROSKA = b"\x1aE\xdf\xa3"
 """How WebM files begin."""
 
@@ -159,7 +162,7 @@ class Uploads:
         A file that is here already, under whatever name, gives the upload of then.
 
         Raises:
-            Refused: it cannot be decoded, or not be played.
+            Refused: it cannot be decoded, or not be played, or its id is that of another's file.
             Taken: its id belongs to another video, or the catalogue has the file.
             Busy: too many are waiting.
         """
@@ -171,7 +174,13 @@ class Uploads:
 
     def _take(self, path: Path, told: Told) -> tuple[Upload, bool]:
         sha256 = files.sha256(path)
-        there = self._upload(sha256)
+        made = f"up-{sha256[:16]}"
+        if told.video_id and MADE.fullmatch(told.video_id) and told.video_id != made:
+            raise Refused(
+                f"video_id {told.video_id!r}: written like the ids that are made from a file's "
+                "hash, and this file has another. Choose one of your own, or leave it out."
+            )
+        there = self._served.engine.store.upload_of(sha256)
         if there is not None and there.status != "failed":
             return there, False
         known = self._served.engine.videos.with_file(sha256)
@@ -179,10 +188,12 @@ class Uploads:
             raise Taken(f"this very file is in the catalogue already, as {known!r}.")
         facts = self._examined(path)
         with self._taking:
-            there = self._upload(sha256)  # it may have come twice at the same time
+            there = self._served.engine.store.upload_of(
+                sha256
+            )  # it may have come twice at the same time
             if there is not None and there.status != "failed":
                 return there, False
-            name = there.video_id if there else told.video_id or f"up-{sha256[:16]}"
+            name = there.video_id if there else told.video_id or made
             if name in self._served.engine.videos.row or _other(self._upload(name), sha256):
                 raise Taken(f"video_id {name!r} is taken; choose another, or leave it out.")
             if len(self._line) >= self.config.waiting:

@@ -91,7 +91,8 @@ def test_an_upload_is_replaced_by_what_became_of_it(store):
     store.put_upload(queued)
     ready = Upload("v1", "ab12", "ready", "no sound", queued.row, {"a": 1}, {}, {"m": [0.5]})
     store.put_upload(ready)
-    assert store.uploads() == [ready] == [store.upload("ab12")] == [store.upload("v1")]
+    assert store.uploads() == [ready] == [store.upload_of("ab12")] == [store.upload("v1")]
+    assert store.upload("ab12") is None is store.upload_of("v1")
     with pytest.raises(Collision):
         store.put_upload(Upload("v2", "ab12", "queued"))
 

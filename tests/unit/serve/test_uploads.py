@@ -170,6 +170,23 @@ def test_an_id_belongs_to_one_video(client, clips, taken):
     assert "choose another" in answered.json()["error"]
 
 
+def test_an_id_that_is_the_hash_of_another_file_is_only_a_name(client, clips):
+    hashes = [hashlib.sha256(data).hexdigest() for data in clips]
+    assert send(client, clips[0], video_id=hashes[1]).json()["item_id"] == hashes[1]
+    until(client, hashes[1], "ready")
+    other = send(client, clips[1])
+    assert other.json() == {"item_id": f"up-{hashes[1][:16]}", "status": "queued", "new": True}
+    until(client, other.json()["item_id"], "ready")
+    assert client.get(f"/v1/videos/{hashes[0]}").status_code == 404
+
+
+def test_an_id_as_they_are_made_here_belongs_to_its_file(client, clips):
+    made = [f"up-{hashlib.sha256(data).hexdigest()[:16]}" for data in clips]
+    answered = send(client, clips[0], video_id=made[1])
+    assert answered.status_code == 422 and "made from a file's hash" in answered.json()["error"]
+    assert send(client, clips[1], video_id=made[1]).json()["item_id"] == made[1]
+
+
 def broken(clips):
     whole = clips[2]
     return {
