@@ -28,7 +28,7 @@ class Content(Complete):
 
     def __init__(self, config: ContentConfig, data: Dataset) -> None:
         super().__init__(config, data)
-        table = data.feature(config.features, "content")
+        table = data.feature(config.features, "content").float()
         self.register_buffer("vector", F.normalize(table, dim=1))
         self.vector: Tensor
 

@@ -108,13 +108,15 @@ def standardised(data: Dataset, name: str, needed_by: str) -> Float[Tensor, "ite
 def scaled(
     table: Float[Tensor, "rows raw"], has: Bool[Tensor, "rows"]
 ) -> Float[Tensor, "rows raw"]:
-    """`standardised` of any table, whose rows `has` names; the others stay zero."""
+    """`standardised` of any table, whose rows `has` names; the others stay zero. In float32,
+    though wide vectors are kept in half of it."""
+    nothing = torch.zeros_like(table, dtype=torch.float32)
     if not has.any():
-        return torch.zeros_like(table)
-    known = table[has]
+        return nothing
+    known = table[has].float()
     known = (known - known.mean(0)) / (known.std(0, correction=0) + 1e-6)
     known = known * (LENGTH / known.norm(dim=1).mean().clamp(min=1e-6))
-    return torch.zeros_like(table).index_put((has.nonzero()[:, 0],), known)
+    return nothing.index_put((has.nonzero()[:, 0],), known)
 
 
 def unit(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:

@@ -1,8 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
+from reelm import train
 from reelm.data.dataset import Dataset
+from reelm.data.split import leave_last_two
 from reelm.data.tables import Features
+from reelm.models import find
 from reelm.models.blocks.features import FeatureTables
 
 
@@ -54,3 +60,17 @@ def test_a_table_that_nobody_has_is_all_zeros():
     log = pl.DataFrame({"user_id": ["a"], "video_id": ["x"], "event": ["like"]})
     made = FeatureTables(Dataset.build(log, [empty]), ("text",), "a test")
     assert made.table(0).shape == (2, 5) and not made.known.any()
+
+
+@pytest.mark.parametrize("name", ["content", "freedom", "mmssl", "promptmm", "sasrec", "vbpr"])
+def test_vectors_of_half_precision_are_learned_from(two_tastes, name):
+    """As the encoder `states` keeps its wide ones."""
+    text = two_tastes.features["text"].half()
+    kind = find(name)
+    settings = kind.Config(**({"items": "both"} if name == "sasrec" else {}))
+    found = []
+    for table in (text, text.float()):
+        cut = leave_last_two(replace(two_tastes, features={"text": table}))
+        run = train.fit(cut, name, settings, train.TrainConfig(epochs=1, batch_size=24))
+        found.append(run.recommend(["u0", "u1"], k=5))
+    assert found[0].equals(found[1])
