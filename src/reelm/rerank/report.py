@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from reelm import files, metrics, paired
 from reelm.backends.base import Failure
@@ -55,7 +55,16 @@ def best_weight(ways: Mapping[str, Scores], lists: Lists) -> float:
 
 def figures(scores: Scores, lists: Lists) -> dict[str, Float[np.ndarray, "lists"]]:
     """ndcg, hit of the first place and reciprocal rank, list by list; ties count against."""
-    rank = metrics.ranks(scores, np.arange(len(scores)), lists.target)
+    return _figures(metrics.ranks(scores, np.arange(len(scores)), lists.target))
+
+
+def chance(candidates: int) -> dict[str, float]:
+    """What a random order would have in the mean: each place is as likely as another."""
+    told = _figures(np.arange(1, candidates + 1)).items()
+    return {name: round(float(values.mean()), 5) for name, values in told}
+
+
+def _figures(rank: Int[np.ndarray, "lists"]) -> dict[str, Float[np.ndarray, "lists"]]:
     return {"ndcg": 1 / np.log2(rank + 1), "hit@1": (rank == 1) * 1.0, "mrr": 1 / rank}
 
 
@@ -77,7 +86,12 @@ def compared(
         name: float(hits[rows].mean()) if rows.any() else None
         for name, rows in zip(("first", "last"), first, strict=True)
     }
-    return {"ways": ways, "less the run": against, "reader hit@1 by place of the target": by_place}
+    return {
+        "ways": ways,
+        "chance": chance(lists.items.shape[1]),
+        "less the run": against,
+        "reader hit@1 by place of the target": by_place,
+    }
 
 
 def _failures(facts: Mapping[str, Any]) -> str:
@@ -112,6 +126,8 @@ def summary(folder: Path) -> str:
         mean, low, high = by["ndcg"]
         spread = f"{mean:>8.3f} ({low:.3f}, {high:.3f})"
         rows.append(f"{way:12}{spread}{by['hit@1'][0]:>10.3f}{by['mrr'][0]:>10.3f}")
+    if told := facts.get("chance"):  # not in reports of before it was told
+        rows.append(f"{'chance':12}{told['ndcg']:>8.3f}{told['hit@1']:>24.3f}{told['mrr']:>10.3f}")
     mean, low, high = facts["less the run"]["reader"]["ndcg"]
     rows.append(
         f"{facts['lists']} lists; reader less run {mean:+.3f} ({low:+.3f}, {high:+.3f}); mixed: "

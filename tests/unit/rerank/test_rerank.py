@@ -106,6 +106,9 @@ def test_who_counts_what_was_liked_beats_the_order_shown_and_the_placebo_does_no
     assert counted > report(seen)["ways"]["order"]["ndcg"][0] and counted > dealt
     assert files.manifest(seen)["rows"] == 12 == len(pl.read_parquet(seen / "per_user.parquet"))
     assert "reader less run" in rerank.summary(seen)
+    by_chance = next(x for x in rerank.summary(seen).splitlines() if x.startswith("chance "))
+    assert by_chance.split()[1:] == ["0.640", "0.250", "0.521"], "of four candidates"
+    assert report(seen)["chance"]["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, abs=1e-4)
 
 
 def test_turned_all_the_way_round_a_liking_for_a_letter_is_worth_nothing(

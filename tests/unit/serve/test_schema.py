@@ -121,6 +121,8 @@ def test_postgresql_finds_what_is_new_to_a_user_by_an_index(url):
     db = database(url).connect()
     db.run("ANALYZE")
     plan = "\n".join(line for (line,) in db.rows(f"EXPLAIN {SEEN}", "u1", 5, "u1", 5))
+    newest = "\n".join(line for (line,) in db.rows(f"EXPLAIN {NEWEST}", "u1", 30))
     db.close()
     assert "events_in_turn" in plan and "Seq Scan on events" not in plan
+    assert "Index Scan Backward using events_of_user" in newest, "not all of a user's are sorted"
     store.close()
