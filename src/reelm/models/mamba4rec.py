@@ -8,8 +8,7 @@ Departures:
 - steps of the scan start between .001 and .1 as in Mamba; the authors' code overwrites that, and
   with it makes all steps start near ln 2, which is `dt_start = "blanket"`;
 - an item's vector may come from frozen features of the video (`items`), and other losses than
-  the softmax over all items are settings, as for all sequential models; unset it is a softmax over
-  256 drawn ones;
+  the softmax over all items are settings, as for all sequential models;
 - AdamW with a decay of .01, but for the scan's rates and skips, a rate of .002 and gradients of
   length 1 at most, unless `[train]` says otherwise; the authors have Adam without decay and .001.
 """
