@@ -252,14 +252,17 @@ def _interactions(
 ) -> dict[str, np.ndarray | None]:
     """The columns of `_Log` for the events of one piece that count."""
     has = set(frame.columns)
-    given = pl.col("value").cast(pl.Float64) if "value" in has else pl.repeat(1.0, pl.len())
+    given = pl.repeat(1.0, pl.len())
+    if "value" in has:  # NaN is unknown; compared, it would be more than any number
+        given = pl.col("value").cast(pl.Float64).fill_nan(None)
     if "event" in has:
         watch = (pl.col("event") == "watch").fill_null(False)
         counts = watch & (given >= config.min_portion)
         counts |= pl.col("event").is_in(list(config.positive))
         value = pl.when(watch).then(given)
         if config.rating_above is not None:
-            stars = pl.col("rating").cast(pl.Float64) if "rating" in has else pl.lit(None)
+            stars = pl.col("rating") if "rating" in has else pl.lit(None)
+            stars = stars.cast(pl.Float64).fill_nan(None)
             counts &= (pl.col("event") != "rating") | (stars > config.rating_above)
             given = pl.when(pl.col("event") == "rating").then(stars).otherwise(given)
     else:

@@ -7,7 +7,7 @@ import pytest
 
 from reelm import files
 from reelm.data.dataset import Dataset, DatasetConfig
-from reelm.data.packing import by_digits
+from reelm.data.packing import by_digits, pack
 from reelm.data.tables import Features, read_catalog, read_features, read_notes
 from reelm.errors import BadData, MissingInput, UnknownUser
 
@@ -223,3 +223,21 @@ def test_the_core_is_what_is_left_when_none_has_too_few():
     assert sorted(found) == left
     assert data.removed["interactions"] == len(pairs) - len(left)
     assert set(data.items[1:]) == {video for _, video in left}
+
+
+def test_a_portion_that_is_no_number_is_unknown_and_counts_as_nothing():
+    """Compared, NaN is more than any number."""
+    nan = float("nan")
+    rows = [
+        ("a", "v", "watch", 0.9, 4.0),
+        ("a", "w", "watch", nan, 4.0),
+        ("a", "x", "like", nan, 4.0),
+    ]
+    rows += [("a", "y", "rating", 1.0, nan), ("a", "z", "rating", 1.0, 5.0)]
+    names = ["user_id", "video_id", "event", "value", "rating"]
+    events = pl.DataFrame(rows, schema=names, orient="row")
+    for exposures in (False, True):
+        config = DatasetConfig(exposures=exposures, rating_above=3.0)
+        data = Dataset.of(pack([events], None, config))
+        assert [data.items[i] for i in data.item] == ["v", "x", "z"]
+    assert "w" not in data.items, "nor was it refused: nobody measured it"
