@@ -275,14 +275,8 @@ def random(data: Dataset, config: SplitConfig | None = None) -> Split:
     test, valid = np.zeros(len(data), bool), np.zeros(len(data), bool)
     test[drawn[:tests]], valid[drawn[tests : tests + valids]] = True, True
     train = ~test & ~valid
-    return Split(
-        keep(data, train),
-        asked(data, train, valid),
-        asked(data, ~test, test),
-        "random",
-        keep(data, ~test),
-        _labels(train, test),
-    )
+    asks = asked(data, train, valid), asked(data, ~test, test)
+    return Split(keep(data, train), *asks, "random", keep(data, ~test), _labels(train, test))
 
 
 SPLITTERS: dict[str, Callable[[Dataset, SplitConfig], Split]] = {
@@ -371,7 +365,10 @@ def _moments(data: Dataset, config: SplitConfig) -> tuple[float, float]:
         return test_at, test_at
     valid_at = _moment(data, config.valid_from, config.test_share + config.valid_share)
     if valid_at > test_at:
-        raise ConfigError(f"split.valid_from: {valid_at} lies after the test begins, {test_at}.")
+        raise ConfigError(
+            f"validation would begin at {valid_at}, after the test, which begins at {test_at}. Set "
+            "split.valid_from below that, or split.valid_share = 0."
+        )
     return valid_at, test_at
 
 

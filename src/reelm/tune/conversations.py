@@ -97,12 +97,12 @@ def read(path: Path) -> tuple[list[Conversation], list[Refused]]:
         raise BadData(f"{path}: no such file. Write one conversation per line as JSON.")
     good: list[Conversation] = []
     bad: list[Refused] = []
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                good.append(_conversation(path, number, line))
+                good.append(_conversation(path, number, _text(line)))
             except BadData as error:
                 bad.append(Refused(number, str(error)))
     return good, bad
@@ -113,6 +113,13 @@ def fingerprint(path: Path, conversations: Sequence[Conversation]) -> str:
     shown = sorted({image for conversation in conversations for image in conversation.images})
     hashes = [files.sha256(path), *(files.sha256(image) for image in shown)]
     return files.digest("".join(hashes).encode())
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadData(f"not in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _conversation(path: Path, number: int, line: str) -> Conversation:

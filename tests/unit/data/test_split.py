@@ -62,6 +62,8 @@ def test_what_cannot_be_split_says_why():
         given(log(TIMED, "timestamp"))
     with pytest.raises(ConfigError, match="valid_from"):
         global_time(log(TIMED, "timestamp"), SplitConfig(valid_from=9.0, test_from=2.0))
+    with pytest.raises(ConfigError, match=r"Set split\.valid_from below that"):
+        global_time(log(TIMED, "timestamp"), SplitConfig(test_from=2.0))  # nobody set valid_from
     for name in ("global_time", "random", "cold_item"):
         with pytest.raises(ConfigError, match="leave nothing to learn from"):
             split(log(TIMED, "timestamp"), SplitConfig(name=name, test_share=0.95))

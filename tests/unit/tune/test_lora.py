@@ -135,12 +135,13 @@ def test_each_turn_has_its_own_pictures(seer, tmp_path):
         ({"messages": [turn("tool", "a"), turn("assistant", "b")]}, "messages.0.role"),
         ({"messages": [turn("user", None, "a"), turn("assistant", "b")]}, "1 places for pictures"),
         ({"messages": [turn("user", None), turn("assistant", "b")], "images": ["x.png"]}, "x.png"),
+        (json.dumps({"messages": [turn("user", "\xe9")]}, ensure_ascii=False), "not in UTF-8"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_conversation_is_refused_and_the_others_go_on(tmp_path, line, why):
     path = tmp_path / "a.jsonl"
     text = line if isinstance(line, str) else json.dumps(line)
-    path.write_text(json.dumps(facts(1)[0]) + "\n\n" + text + "\n")
+    path.write_text(json.dumps(facts(1)[0]) + "\n\n" + text + "\n", encoding="latin-1")
     good, bad = conversations.read(path)
     assert [one.number for one in good] == [1]
     assert bad[0].number == 3 and why in bad[0].reason
