@@ -31,9 +31,7 @@ class Collision(ReelmError):
     """A row that would stand beside one with which it may not stand, as two videos at one place."""
 
     def __init__(self, address: str, rule: str) -> None:
-        super().__init__(
-            f"store {address}: another request was there first ({rule}). Ask for the page again."
-        )
+        super().__init__(f"store {address}: another request was there first ({rule}). Ask again.")
         self.rule = rule
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from reelm.serve import queries, schema
 from reelm.serve.commits import Commits
-from reelm.serve.database import MEMORY, Session, database
+from reelm.serve.database import MEMORY, Collision, Session, database
 from reelm.serve.outcomes import OUTCOMES, Outcome, Trial
 from reelm.serve.readers import Readers
 from reelm.serve.records import Feed, Impression, Known, StoredEvent, Upload
@@ -279,7 +279,11 @@ class Store:
         return len(old)
 
     def put_upload(self, upload: Upload) -> None:
-        """Remember an upload, in place of what was known of it."""
+        """Remember an upload, in place of what was known of it.
+
+        Raises:
+            Collision: its id is that of another file, or its file has another id.
+        """
         texts = (upload.row, upload.answer, upload.provenance, upload.vectors)
         told = [json.dumps(dict(value)) for value in texts]
         row = (upload.video_id, upload.sha256, upload.status, upload.reason, *told, time.time())
@@ -287,9 +291,14 @@ class Store:
             "INSERT INTO uploads VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (video_id) DO UPDATE SET"
             " status = excluded.status, reason = excluded.reason, row = excluded.row,"
             " answer = excluded.answer, provenance = excluded.provenance,"
-            " vectors = excluded.vectors"
+            " vectors = excluded.vectors WHERE uploads.sha256 = excluded.sha256"
         )
-        self._commits.do(lambda db: db.run(statement, *row))
+
+        def write(db: Session) -> None:
+            if not db.run(statement, *row):
+                raise Collision(self.address, "the video_id belongs to another file")
+
+        self._commits.do(write)
 
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""

@@ -199,7 +199,8 @@ class Uploads:
             if len(self._line) >= self.config.waiting:
                 raise Busy(f"{self.config.waiting} videos wait to be watched. Try again later.")
             kept = self.folder / "files" / f"{sha256}{_suffix(path)}"
-            shutil.copyfile(path, kept)
+            with files.atomic(kept) as tmp:
+                shutil.copyfile(path, tmp)
             row = _row(name, sha256, kept, facts, told)
             upload = Upload(name, sha256, "queued", row=row)
             self._served.engine.store.put_upload(upload)

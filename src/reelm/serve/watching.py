@@ -26,6 +26,8 @@ LOADING = threading.Lock()
 """Loaders of checkpoints change what is global in torch while they work: one at a time."""
 log = logging.getLogger(__name__)
 
+AT_ONCE = AnnotateConfig(patience_s=0.0)
+"""A video does without notes where the model's server is gone: others wait behind it."""
 PROMPT, BACKEND = "attributes", "pocket"
 """What watches where the run does not say, or what it says cannot be had here."""
 
@@ -125,7 +127,7 @@ class Watcher:
             with LOADING:
                 self._backend = self._backend or self._speaker()
             asked = prompts.find(prompt)
-            folder = annotate(catalog, self._backend, asked, AnnotateConfig(), self._work)
+            folder = annotate(catalog, self._backend, asked, AT_ONCE, self._work)
         except ReelmError as error:
             missing.append(f"notes: {error}")
             return None, {}

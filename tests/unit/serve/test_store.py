@@ -95,6 +95,9 @@ def test_an_upload_is_replaced_by_what_became_of_it(store):
     assert store.upload("ab12") is None is store.upload_of("v1")
     with pytest.raises(Collision):
         store.put_upload(Upload("v2", "ab12", "queued"))
+    with pytest.raises(Collision, match="belongs to another file"):
+        store.put_upload(Upload("v1", "cd34", "queued"))
+    assert store.uploads() == [ready]
 
 
 def test_pages_of_a_deleted_feed_are_not_kept(store):

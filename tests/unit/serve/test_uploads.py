@@ -280,7 +280,9 @@ def test_what_a_killed_service_left_half_fetched_is_taken_away(served, seer, tmp
     assert {path.name for path in folder.rglob("*")} == {"files", "unfinished"}
 
 
-def test_a_full_disk_is_said_and_clients_may_come_again(client, clips, monkeypatch, caplog):
+def test_a_full_disk_is_said_and_clients_may_come_again(
+    client, clips, tmp_path, monkeypatch, caplog
+):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -290,6 +292,15 @@ def test_a_full_disk_is_said_and_clients_may_come_again(client, clips, monkeypat
     assert answered.status_code == 503 and answered.headers["retry-after"] == "60"
     assert answered.json()["error"].endswith("No space left on device")
     assert [one.exc_info for one in caplog.records if one.levelname == "ERROR"] == [None]
+
+    def filled(_, into):
+        into.write_bytes(clips[0][:100])
+        full()
+
+    with monkeypatch.context() as on_a_full_disk:
+        on_a_full_disk.setattr(uploads.shutil, "copyfile", filled)
+        assert send(client, clips[0]).status_code == 503
+    assert not list((tmp_path / "uploads" / "files").iterdir()), "no half of a file stays"
     assert send(client, clips[0]).status_code == 202
 
 
