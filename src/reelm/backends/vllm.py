@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from reelm import files
+from reelm import files, hub
 from reelm.backends.base import Answer, Backend, BackendConfig, Chances, Failure, Request, paid
 from reelm.backends.blocks.checkpoint import about_folder
 from reelm.backends.blocks.schema import read_json
@@ -98,11 +98,14 @@ class VLLM(Backend):
         return [together([next(scores) for _ in given]) for given in choices]
 
     def identity(self) -> dict[str, Any]:
-        name, local = self.config.model, Path(self.config.model).is_dir()
+        name, revision = self.config.model, self.config.revision
+        local = Path(name).is_dir()
         return {
             "backend": self.name,
             "model": Path(name).name if local else name,
-            "weights": files.weights_hash(name) if local else self.config.revision,
+            "weights": files.weights_hash(name)
+            if local
+            else hub.commit(name, revision) or revision,
             "dtype": self.config.dtype,
             "decoding": {"greedy": True, "engine": self._vllm.__version__},
         }

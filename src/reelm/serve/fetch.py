@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpx2
 
 from reelm.config import Config
-from reelm.errors import ReelmError
+from reelm.errors import ReelmError, refusal
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 REDIRECTS = 3
@@ -124,6 +124,8 @@ def _get(
                 for piece in _pieces(uri, answer, config, end):
                     file.write(piece)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
+        if refusal(error):  # of our disk, and not of the URI
+            raise
         raise RefusedUri(uri, f"no answer: {type(error).__name__}") from error
     return None
 

@@ -1,7 +1,7 @@
 """The same service in the words of Gorse's REST interface, so that its clients work here."""
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query
@@ -35,7 +35,10 @@ class Feedback(BaseModel):
     def event(self) -> EventIn:
         """The same in our words; sending it twice gives the same event id."""
         kind = KINDS.get(self.FeedbackType.lower(), self.FeedbackType.lower())
-        when = self.Timestamp.timestamp() if self.Timestamp else None
+        said = self.Timestamp
+        if said is not None and said.tzinfo is None:
+            said = said.replace(tzinfo=UTC)  # as Gorse reads it, wherever this machine stands
+        when = said.timestamp() if said else None
         told = f"{self.FeedbackType}\x00{self.UserId}\x00{self.ItemId}\x00{when}"
         portion = (self.Value or 1.0) if kind == "watch" else None
         return EventIn.model_validate(

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,12 @@ def site():
 
 def uri(site, path, host="127.0.0.1"):
     return f"http://{host}:{site.server_address[1]}{path}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_no_fault_of_the_uri(site):
+    with pytest.raises(OSError, match="No space left"):
+        fetch(uri(site, "/good"), Path("/dev/full"), OPEN)
 
 
 def test_a_file_is_fetched_also_by_a_redirect(site, tmp_path):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -29,6 +31,18 @@ def test_feedback_is_stored_once(client, engine):
     assert client.put("/api/feedback", json=lines).json() == {"RowAffected": 0}
     stored = {(e.type, e.portion) for e in engine.store.events("s")}
     assert stored == {("like", None), ("watch", 0.4), ("watch", 1.0)}
+
+
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_stands(client, engine, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        lines = [line(), line(FeedbackType="read", Timestamp="2026-05-01T10:00:00")]
+        assert client.post("/api/feedback", json=lines).json() == {"RowAffected": 2}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert {event.timestamp for event in engine.store.events("s")} == {1777629600.0}
 
 
 @pytest.mark.parametrize(
