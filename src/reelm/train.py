@@ -340,10 +340,12 @@ def validated(model: Recommender, asked: Judged, config: TrainConfig) -> float:
         k = int(metric.partition("@")[2] or 10)
         measured = evaluate(model, asked, pools=(pool,), ks=(k,))[f"{pool}/{metric}"]
     if math.isnan(measured):
+        lacks = f"no validation question has a target in the pool {pool!r}"
+        if isinstance(asked, Exposures):
+            lacks = f"of {len(asked)} validation places all were liked, or none was"
         raise ConfigError(
-            f"train.measure = {config.measure!r}: no validation question has a target "
-            f"in the pool {pool!r}; places/auc and the like need places that were liked and places "
-            "that were not."
+            f"{goes_by(type(model), config)} cannot be measured: {lacks}. Hold out more for "
+            "validation ([split]), or set train.measure to what is there."
         )
     return measured
 

@@ -74,3 +74,12 @@ def test_measures_of_the_other_kind(passed_by):
 def test_a_misspelt_measure_is_refused_before_training(measure):
     with pytest.raises(ConfigError, match=r"train\.measure"):
         parse(train.TrainConfig, {"measure": measure}, "train")
+
+
+def test_validation_places_of_one_kind_are_said_to_be_so(passed_by):
+    """By the measure that is taken, though another one was named."""
+    liked = passed_by.valid_shown.take(passed_by.valid_shown.label > 0)
+    config = FEW.model_copy(update={"measure": "mixed/ndcg@10"})
+    told = f"^places/auc cannot be measured: of {len(liked)} validation places all were liked"
+    with pytest.raises(ConfigError, match=told):
+        learned(replace(passed_by, valid_shown=liked), config)
