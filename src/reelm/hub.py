@@ -12,6 +12,8 @@ PATIENCE_S = 5.0  # for one question to the hub
 EVERY = "config.json"  # what each checkpoint has
 LACKING = (OSError, ValueError, TypeError, AttributeError)
 """What loaders raise over files that were never fetched."""
+CARRIERS = ("httpx", "httpx2", "requests", "urllib3")
+"""Packages that carry the requests of the hub's library, whose errors transformers lets through."""
 
 
 def loaded(
@@ -50,7 +52,15 @@ def loaded(
         if found is None:
             raise
         return found
-    return load(model, revision=revision, **how)
+    try:
+        return load(model, revision=revision, **how)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in CARRIERS:
+            raise
+        raise BackendError(
+            "model", f"{model}: the way to the hub broke while it was fetched ({_line(error)}). "
+            "Run the command again; what came is kept."
+        ) from error  # fmt: skip
 
 
 def reach(model: str, revision: str | None = None, lacks: Exception | None = None) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
@@ -151,6 +152,16 @@ def test_what_was_fetched_in_part_asks_the_hub_once(ask, cache):
     said, asked = ask()
     assert "what was fetched does not do" in said and "cannot be reached" in said
     assert [one for one in asked if "owner" in one] == ["/owner/tiny/resolve/main/config.json"]
+
+
+def test_a_way_that_breaks_while_a_checkpoint_is_fetched_is_told(away):
+    away(None)
+
+    def breaks(model, **_):
+        raise httpx2.RemoteProtocolError("Server disconnected")
+
+    with pytest.raises(BackendError, match=r"owner/model: the way .* broke .*Server disconnected"):
+        hub.loaded(breaks, "owner/model")
 
 
 def test_what_is_no_hub_id_is_told(tmp_path, monkeypatch):
