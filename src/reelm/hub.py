@@ -35,25 +35,33 @@ def loaded(
     Raises:
         BackendError: there is no such folder, the hub has no such model, or there is no way to it.
     """
-    found, why, folder = None, None, _fetched(model, revision)
-    if folder is not None:
+    found, why = None, None
+    if (folder := _fetched(model, revision)) is not None:
         try:  # as a folder: loaders that are told to stay offline ask for adapters all the same
             found = load(str(folder), **how)
         except LACKING as error:
             why = error
-        else:
-            if hasattr(found, "name_or_path"):  # what is saved of it tells no place of this machine
-                found.name_or_path = model
-            if whole(found):
-                return found
+    if found is not None:
+        if hasattr(found, "name_or_path"):  # what is saved of it tells no place of this machine
+            found.name_or_path = model
+        if whole(found):
+            return found
     try:
         reach(model, revision, why)
     except BackendError:
         if found is None:
             raise
         return found
+    return _fetch(load, model, revision=revision, **how)
+
+
+def _fetch(load: Callable[..., Any], model: str, **how: Any) -> Any:
+    """
+    Raises:
+        BackendError: the way to the hub broke.
+    """
     try:
-        return load(model, revision=revision, **how)
+        return load(model, **how)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in CARRIERS:
             raise
