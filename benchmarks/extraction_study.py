@@ -8,7 +8,7 @@ one of its true values; the others (NOISE of all) do not, and half of these name
 lists that is not the video's: "my piano lessons are on my page" under a clip with drums. A reader
 that only knows the words cannot tell the two.
 
-The reader is a language model of half a million weights that learned here from nothing, on comments
+The reader is a language model of .8 million weights that learned here from nothing, on comments
 under videos that nobody has rendered, to write the facts as the prompt `extraction` asks for them.
 It answers through the backend `transformers`, and its answers are checked as `reelm encode` checks
 them. Two of eight wordings of everything are kept from it: comments in these alone measure whether
@@ -51,13 +51,15 @@ NAMING = 0.5  # of these that name a value all the same
 STATED = 0.6  # chance that somebody says a value
 KNOWN = 6  # wordings of eight that the reader learned
 LONGEST = 1500  # characters of comments that are shown
-LESSONS = 10_000
-READER = Size(128, 3, 4, 3e-3)
+LESSONS = 40_000
+WORDS = 1200  # tokens, so that a word is one
+READER = Size(128, 4, 5, 2e-3, start=0.08, alike=64, read=0.5)
 FACTOR = {
     "subject": "topic", "motion": "action", "scene": "setting", "mood": "mood", "tempo": "pace",
     "instrument": "sound", "word": "on_screen_text",
 }  # fmt: skip
 QUIET = ("none", "still")
+VALUES = sorted({value for name in FACTOR for value in ATTRIBUTES[name]} - set(QUIET))
 Facts = dict[str, str]
 """Value by factor."""
 PAIRS = (
@@ -75,37 +77,59 @@ class Passage:
     """Comments under a video."""
 
     comments: tuple[str, ...]
-    stated: Facts
-    """What those say that speak of the video, in their order."""
+    states: tuple[str, ...]
+    """The factor of which each comment tells a true value, or ""."""
+    known: Facts
+    """The video's true values."""
+
+    @property
+    def stated(self) -> Facts:
+        """What the comments tell of the video."""
+        return {factor: value for factor, value in self.known.items() if factor in self.states}
 
     @property
     def shown(self) -> str:
         """As a part of a request."""
         return block({"comments": [f"- {text}" for text in self.comments]}, LONGEST)
 
+    def only(self, some: Sequence[int]) -> "Passage":
+        """As if nobody else had written."""
+        comments, states = (tuple(all_[n] for n in some) for all_ in (self.comments, self.states))
+        return Passage(comments, states, self.known)
 
-def passage(clip: Mapping[str, str], rng: random.Random, noise: float, new: bool) -> Passage:
+
+def passage(
+    clip: Mapping[str, str],
+    rng: random.Random,
+    noise: float,
+    new: bool,
+    lists: Mapping[str, Sequence[str]] = ATTRIBUTES,
+) -> Passage:
     """Comments under one clip.
 
     Args:
         clip: its true values by attribute.
         noise: share of comments that tell nothing of it.
         new: in the wordings that the reader never learned.
+        lists: the values of each attribute.
     """
     wordings = slice(KNOWN, None) if new else slice(KNOWN)
     known = {name: str(clip[name]) for name in FACTOR if str(clip[name]) not in QUIET}
     stated = [name for name in known if rng.random() < STATED]
     stated = stated or [rng.choice(list(known))]
-    told = [(rng.choice(TRUE[name][wordings]).replace("{}", known[name]), name) for name in stated]
+    told = [
+        (rng.choice(TRUE[name][wordings]).replace("{}", known[name]), FACTOR[name])
+        for name in stated
+    ]
     for _ in range(round(len(told) * noise / (1 - noise))):
         name = rng.choice(list(FACTOR))
-        values = [v for v in ATTRIBUTES[name] if v not in QUIET and v != str(clip[name])]
+        values = [v for v in lists[name] if v not in QUIET and v != str(clip[name])]
         naming = rng.random() < NAMING
         text = rng.choice(OTHER[name][wordings]).replace("{}", rng.choice(values))
         told.append((text if naming else rng.choice(EMPTY), ""))
     rng.shuffle(told)
-    stated = [name for _, name in told if name]
-    return Passage(tuple(text for text, _ in told), {FACTOR[n]: known[n] for n in stated})
+    comments, states = zip(*told, strict=True)
+    return Passage(comments, states, {FACTOR[name]: value for name, value in known.items()})
 
 
 def request(name: str, shown: str) -> Request:
@@ -120,17 +144,27 @@ def reader(work: Path) -> Path:
     if not (folder / "config.json").is_file():
         rng = random.Random(5)
         lessons = [lesson(rng) for _ in range(LESSONS)]
-        values = {value for name in FACTOR for value in ATTRIBUTES[name]}
-        keys = [f'{{"factor":"{factor}","fact":"' for factor in FACTOR.values()]
+        keys = ['{"facts":[]}', *(f'{{"factor":"{factor}","fact":"' for factor in FACTOR.values())]
         whole = [BEFORE, Extraction.ask(), '{"facts":[', '","source":"comments"}', "},", *keys]
-        whole += sorted(values)  # the same token where it is read and where it is written
-        taught(folder, READER, vocabulary(lessons[:2000], whole), lessons)
+        whole += VALUES  # the same token where it is read and where it is written
+        taught(folder, READER, vocabulary(lessons[:4000], whole, WORDS), lessons)
     return folder
 
 
 def lesson(rng: random.Random) -> Pair:
-    """Comments under a video that nobody has rendered, and what they say of it."""
-    made = passage(asdict(sample_clip(rng)), rng, rng.choice((0.0, NOISE, NOISE)), new=False)
+    """Comments under a video that nobody has rendered, and what they say of it.
+
+    Most lessons are of one comment or a few: what a sentence tells is learned from it alone. In
+    half of them a factor may have any factor's value: what was written must be copied, since none
+    is likely.
+    """
+    clip, lists = asdict(sample_clip(rng)), dict(ATTRIBUTES)
+    if rng.random() < 0.5:
+        clip = {name: rng.choice(VALUES) for name in FACTOR}
+        lists = dict.fromkeys(FACTOR, VALUES)
+    whole = passage(clip, rng, rng.choice((0.0, NOISE, NOISE)), new=False, lists=lists)
+    count = min(rng.choice((1, 1, 2, 4, len(whole.comments))), len(whole.comments))
+    made = whole.only(rng.sample(range(len(whole.comments)), count))
     facts = [{"factor": f, "fact": v, "source": "comments"} for f, v in made.stated.items()]
     said = json.dumps({"facts": facts}, separators=(",", ":"))
     return f"{made.shown}{Extraction.ask()}", said

@@ -29,6 +29,12 @@ class Size:
     layers: int
     epochs: int
     rate: float
+    start: float = 0.02
+    """Standard deviation of its first weights; small models learn to copy sooner with more."""
+    alike: int = 1
+    """Among so many batches, texts are put together that are about as long as each other."""
+    read: float = 0.0
+    """Weight of the loss of what is read, beside that of what is written."""
 
 
 def chat(text: str, said: str) -> Pair:
@@ -37,14 +43,16 @@ def chat(text: str, said: str) -> Pair:
     return asked, f"{said}<|im_end|>\n"
 
 
-def vocabulary(pairs: Sequence[Pair], whole: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of these texts, beside which each of `whole` is one token."""
+def vocabulary(
+    pairs: Sequence[Pair], whole: Sequence[str], size: int = 320
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of these texts, of `size` tokens, beside which each of `whole` is one."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator(("".join(chat(*pair)) for pair in pairs), trainer)
     raw.add_tokens([AddedToken(text, normalized=False) for text in whole])
@@ -63,7 +71,7 @@ def taught(folder: Path, size: Size, words: PreTrainedTokenizerFast, pairs: Sequ
         vocab_size=len(words), hidden_size=size.width, intermediate_size=2 * size.width,
         num_hidden_layers=size.layers, num_attention_heads=4, num_key_value_heads=4,
         max_position_embeddings=1024, tie_word_embeddings=True, pad_token_id=pad,
-        eos_token_id=end, bos_token_id=None,
+        eos_token_id=end, bos_token_id=None, initializer_range=size.start,
     )  # fmt: skip
     model = Qwen2ForCausalLM(config)
     rows = [
@@ -81,15 +89,14 @@ def taught(folder: Path, size: Size, words: PreTrainedTokenizerFast, pairs: Sequ
 def _learn(
     model: Qwen2ForCausalLM, rows: Sequence[Sequence[Sequence[int]]], pad: int, size: Size
 ) -> None:
-    """Only what is written counts, not what is read."""
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=size.rate, weight_decay=0.01)
     steps = size.epochs * (len(rows) // BATCH)
     falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, size.rate, steps)
     for epoch in range(size.epochs):
-        lost, order = [], rng.permutation(len(rows))
-        for at in range(0, len(rows) - BATCH + 1, BATCH):
-            some = [rows[n] for n in order[at : at + BATCH]]
+        lost: list[float] = []
+        for batch in _batches(rng, [len(asked) + len(said) for asked, said in rows], size.alike):
+            some = [rows[n] for n in batch]
             longest = max(len(asked) + len(said) for asked, said in some)
             ids = torch.full((BATCH, longest), pad)
             wanted = torch.full((BATCH, longest), IGNORED)
@@ -97,13 +104,28 @@ def _learn(
                 ids[row, : len(asked) + len(said)] = torch.tensor([*asked, *said])
                 wanted[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-            loss = F.cross_entropy(
-                logits.flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
-            )
+            loss = _loss(logits, wanted[:, 1:])
+            lost.append(float(loss.detach()))
+            if size.read:
+                read = torch.where((wanted == IGNORED) & (ids != pad), ids, IGNORED)
+                loss = loss + size.read * _loss(logits, read[:, 1:])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             falling.step()
             optimizer.zero_grad()
-            lost.append(float(loss.detach()))
         print(f"epoch {epoch + 1}: {np.mean(lost):.3f} nats a token written", flush=True)
+
+
+def _loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+
+
+def _batches(rng: np.random.Generator, lengths: Sequence[int], alike: int) -> np.ndarray:
+    """Numbers of the texts of each batch (batches, BATCH)."""
+    order = rng.permutation(len(lengths))[: len(lengths) // BATCH * BATCH]
+    if alike == 1:
+        return order.reshape(-1, BATCH)
+    chunks = [order[at : at + alike * BATCH] for at in range(0, len(order), alike * BATCH)]
+    near = [some[np.argsort(np.take(lengths, some), kind="stable")] for some in chunks]
+    return rng.permutation(np.concatenate(near).reshape(-1, BATCH))
