@@ -52,6 +52,24 @@ def atomic(path: Path, private: bool = False) -> Iterator[Path]:
         tmp.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(handle: int) -> Iterator[None]:
+    """Wait for other writers, and hold them off: processes, and threads with a handle of theirs.
+
+    Raises:
+        BadData: this system has no locks of files, and what two write would be lost or mixed.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise BadData("writing this needs file locks, which this system does not have.") from error
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
 def shared(folder: Path) -> Path:
     """Let the umask say who may read the files right inside of a folder, and return the folder:
     some writers, such as those of safetensors, leave files to their owner alone."""

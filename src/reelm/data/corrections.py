@@ -9,8 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from reelm import files
-from reelm.errors import BadData, StaleFolder
+from reelm.errors import StaleFolder
 
 FOLDER = "corrections"
 MODEL = "model"  # what a first correction replaces
@@ -108,7 +107,7 @@ class Corrections:
             StaleFolder: somebody else corrected the same note since its author looked.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file, _locked(file.fileno()):
+        with self.path.open("ab+") as file, files.locked(file.fileno()):
             self._drop_cut(file.fileno())
             before = self.history(made.video_id, made.sha256)
             replaces = before[-1].key if before else MODEL
@@ -205,17 +204,3 @@ def merged(answer: str | None, versions: Sequence[Correction], version: int | No
 
 def _line(made: Correction) -> bytes:
     return json.dumps(asdict(made), ensure_ascii=False, sort_keys=True).encode()
-
-
-@contextmanager
-def _locked(handle: int) -> Iterator[None]:
-    """Wait for other writers, and hold them off."""
-    try:
-        import fcntl
-    except ImportError as error:  # not on this system, and two writers could mix their lines
-        raise BadData("corrections need file locks, which this system does not have.") from error
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -3,10 +3,12 @@
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -71,7 +73,8 @@ class Keys:
             secrets.token_hex(4), name, tuple(dict.fromkeys(scopes)), salt, _hash(salt, secret),
             time.time(),
         )  # fmt: skip
-        self._write([*self.list(), key])
+        with self._alone():
+            self._write([*self.list(), key])
         return f"{PREFIX}_{key.id}_{secret}"
 
     def list(self) -> list[Key]:
@@ -86,12 +89,12 @@ class Keys:
         Raises:
             ConfigError: there is no key of that id.
         """
-        keys = self.list()
-        known = [key.id for key in keys]
+        known = [key.id for key in self.list()]  # none ever leaves the file
         if id not in known:
             raise ConfigError(f"unknown key {id!r}.{nearest(id, known)} See `reelm keys list`.")
-        gone = [replace(k, revoked_at=time.time()) if k.id == id else k for k in keys]
-        self._write(gone)
+        with self._alone():
+            now = time.time()
+            self._write([replace(k, revoked_at=now) if k.id == id else k for k in self.list()])
 
     def any(self) -> bool:
         """Whether some key opens anything."""
@@ -143,8 +146,20 @@ class Keys:
             raise BadData(f"{self.path}: not a file of keys: {error}") from error
         self._keys, self._stamp = {key.id: key for key in keys}, stamp
 
-    def _write(self, keys: Sequence[Key]) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Read and write the file with nobody between. What is locked is a file beside it, which
+        stays: each writing puts another file in the place of the keys'."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with files.locked(handle):
+                self._stamp = None  # two writings within one tick of the clock may look like none
+                yield
+        finally:
+            os.close(handle)
+
+    def _write(self, keys: Sequence[Key]) -> None:
         with files.atomic(self.path, private=True) as tmp:
             tmp.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
 

@@ -1,5 +1,6 @@
 import json
 import stat
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -55,6 +56,38 @@ def test_a_revoked_key_stops_at_once_in_another_process_too(keys):
     assert key and running.any()
     keys.revoke(key.id)
     assert running.check(text) is None and not running.any()
+
+
+@pytest.mark.parametrize("slow", ["add", "revoke"])
+def test_two_who_write_at_once_lose_no_key(keys, monkeypatch, slow):
+    """The first stops between reading and writing, until the second has written or waits."""
+    first = keys.check(keys.add("first", ["feed"]))
+    write, second = Keys._write, threading.Event()
+
+    def stop(self, rows):
+        if threading.current_thread().name == "slow":
+            started.set()
+            second.wait(0.5)
+        write(self, rows)
+
+    monkeypatch.setattr(Keys, "_write", stop)
+    started, other = threading.Event(), Keys(keys.path)
+    call = {"add": lambda: other.add("slow", ["feed"]), "revoke": lambda: other.revoke(first.id)}
+    thread = threading.Thread(target=call[slow], name="slow")
+    thread.start()
+    assert started.wait(10)
+    quick = keys.add("quick", ["feed"])
+    second.set()
+    thread.join()
+    assert keys.check(quick), "the first writer put back what it had read"
+    names = {key.name for key in keys.list() if key.revoked_at is None}
+    assert names == ({"first", "slow", "quick"} if slow == "add" else {"quick"})
+
+
+def test_a_key_that_is_not_there_leaves_nothing_behind(keys):
+    with pytest.raises(ConfigError):
+        keys.revoke("nobody")
+    assert not keys.path.parent.exists()
 
 
 def test_unknown_scopes_and_keys_are_said(keys):
