@@ -263,7 +263,10 @@ def test_a_failing_trial_is_kept_with_its_reason(cut, tmp_path):
     folder = search(cut, "sasrec", BASE, chosen, tmp_path)
     told = {tuple(one["settings"].values()): one for one in outcomes(folder)}
     assert told[1, 1e-3]["state"] == "done"
-    for heads, rate, said in [(3, 1e-3, "ConfigError: model: heads = 3"), (1, 1e38, "NonFinite: SASRec")]:
+    for heads, rate, said in [
+        (3, 1e-3, "ConfigError: model: heads = 3"),
+        (1, 1e38, "NonFinite: SASRec"),
+    ]:
         one = told[heads, rate]
         assert (one["state"], one["valid"], one["run"]) == ("failed", None, None)
         assert said in one["reason"]
