@@ -111,7 +111,8 @@ class Report:
 
 
 def summary(folder: Path) -> str:
-    """A report folder's metrics as plain tables, one line per pool.
+    """A report folder's metrics as plain tables: a line per pool, and one below it with what a
+    random order would have, for those metrics of which that is known.
 
     First accuracy; then, where they were measured, the lists themselves and the shortened
     protocol, both for lists of one length only. All the rest is in the report.
@@ -176,8 +177,17 @@ def _table(pools: Mapping[str, Any], names: Sequence[str], with_questions: bool 
     heads = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
     lines = [f"{'pool':8}" + f"{'questions':>10}" * with_questions + "".join(heads)]
     for pool, facts in pools.items():
-        values = [facts["metrics"].get(name) for name in names]
-        said = ["-" if value is None else f"{value:.4f}" for value in values]
-        cells = [f"{text:>{width}}" for text, width in zip(said, widths, strict=True)]
-        lines.append(f"{pool:8}" + f"{facts['questions']:>10}" * with_questions + "".join(cells))
+        count = f"{facts['questions']:>10}" * with_questions
+        lines.append(f"{pool:8}{count}{_cells(facts['metrics'], names, widths, '-')}")
+        chance = _cells(facts.get("chance", {}), names, widths, "")
+        if chance.strip():
+            lines.append(f"{'  chance':8}{'':{len(count)}}{chance}".rstrip())
     return "\n".join(lines)
+
+
+def _cells(
+    values: Mapping[str, float], names: Sequence[str], widths: Sequence[int], lacking: str
+) -> str:
+    found = [values.get(name) for name in names]
+    said = [lacking if value is None else f"{value:.4f}" for value in found]
+    return "".join(f"{text:>{width}}" for text, width in zip(said, widths, strict=True))

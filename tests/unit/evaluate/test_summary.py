@@ -14,6 +14,16 @@ def test_a_report_is_summed_up_in_one_line_per_pool(tmp_path):
     assert cold.split() == ["cold", "0", "-", "-"]
 
 
+def test_below_a_pool_stands_what_chance_would_have(tmp_path):
+    told = FACTS.replace('"mrr": 0.25}', '"mrr": 0.25}, "chance": {"recall@10": 0.125}')
+    files.write_text(tmp_path / "report.json", told)
+    head, mixed, chance, cold = summary(tmp_path).splitlines()
+    assert chance.split() == ["chance", "0.1250"]
+    end = head.index("recall@10") + len("recall@10")
+    assert chance[:end] == chance and mixed[:end].endswith("0.5000"), "not below its recall"
+    assert cold.startswith("cold")
+
+
 LONGER = """{"pools": {
   "mixed": {"questions": 3, "metrics": {"recall@5": 0.5, "recall@10": 0.75, "popularity@5": 1234.5,
     "popularity@10": 2000.0, "popularity_ratio@10": 1.5, "sampled100_recall@5": 0.8,
