@@ -178,11 +178,13 @@ def notes_to_encode(work: Path, reads: str, catalog: Any) -> Path:
 def about_videos(folders: Sequence[Path]) -> None:
     """
     Raises:
+        BadData: some of these folders hold no notes.
         ConfigError: some of these notes are about users.
     """
     from reelm import files
 
-    strange = [str(folder) for folder in folders if _about_users(files.manifest(folder))]
+    told = [(folder, files.manifest(files.of(folder, "notes"))) for folder in folders]
+    strange = [str(folder) for folder, facts in told if _about_users(facts)]
     if strange:
         raise ConfigError(
             f"--notes {strange[0]}: notes about users, where notes about videos are read. Give "

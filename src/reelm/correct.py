@@ -116,7 +116,7 @@ def _known(prompt: type[Prompt], name: str) -> None:
 
 def _prompt_of(notes: Path) -> type[Prompt]:
     """The question that a notes folder answers."""
-    return prompts.find(files.manifest(notes)["settings"]["prompt"]["name"])
+    return prompts.find(files.manifest(files.of(notes, "notes"))["settings"]["prompt"]["name"])
 
 
 def corrections(work: Path, prompt: str | None = None) -> list[tuple[str, Correction]]:

@@ -193,6 +193,28 @@ def manifest(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+KINDS = {
+    "ingest": "a catalogue", "annotate": "notes", "transcribe": "notes", "encode": "features",
+    "train": "a run", "distill": "a run", "evaluate": "a report", "batch": "a batch",
+}  # fmt: skip
+"""What the stages leave that one could take for each other's."""
+
+
+def of(folder: Path, kind: str) -> Path:
+    """The folder itself, unless it holds what another kind of stage left.
+
+    Args:
+        kind: one of KINDS that is wanted.
+
+    Raises:
+        BadData: there is no such folder, or it is of another kind.
+    """
+    held = KINDS.get(manifest(folder).get("stage", "")) if finished(there(folder)) else None
+    if held not in (None, kind):
+        raise BadData(f"{folder}: holds {held}, where {kind} must be named.")
+    return folder
+
+
 def latest(
     folder: Path, name: str = "*", keep: Callable[[Mapping[str, Any]], bool] | None = None
 ) -> Path:

@@ -39,8 +39,8 @@ def lessons(notes: Path, out: Path) -> Written:
     Raises:
         BadData: the notes are not finished, or hold no answer.
     """
-    prompt = files.manifest(notes)["settings"]["prompt"]["name"]
     table = read_notes(notes)
+    prompt = files.manifest(notes)["settings"]["prompt"]["name"]
     about = id_column(table)
     lines, left_out = [], {}
     for row in table.to_dicts():

@@ -289,7 +289,7 @@ def load(folder: Path | str) -> Run:
 
 
 def _load(folder: Path) -> Run:
-    facts = files.manifest(folder)
+    facts = files.manifest(files.of(folder, "a run"))
     values = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     ids = pl.read_parquet(folder / "ids.parquet")
     histories = pl.read_parquet(folder / "histories.parquet")

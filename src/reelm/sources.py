@@ -162,9 +162,10 @@ def load(run: Path) -> Sources:
     the work folder that the run lies in.
 
     Raises:
-        BadData: there is no such folder, or nobody noted the sources of a run made from Python.
+        BadData: there is no such folder, it holds no run, or nobody noted the sources of a run made
+            from Python.
     """
-    path = files.there(run) / NAME
+    path = files.of(run, "a run") / NAME
     if not path.is_file():
         raise BadData(
             f"{run}: no {NAME}, so the run's catalogue is not known. Is it the folder of one run, "

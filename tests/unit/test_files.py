@@ -6,8 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reelm import files
+from reelm import files, runs, sources
+from reelm.annotate import batches
+from reelm.asked import about_videos
+from reelm.data import tables
 from reelm.errors import BadData, ConfigError
+from reelm.lessons import lessons
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -18,6 +22,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_a_folder_of_another_stage_is_not_taken_for_what_was_wanted(tmp_path):
+    features = files.finish(tmp_path, stage="encode", settings={})
+    assert files.of(features, "features") == features
+    readers = (tables.read_notes, tables.read_catalog, runs.load, sources.load)
+    readers += (lambda folder: lessons(folder, tmp_path / "x.jsonl"),)
+    readers += (lambda folder: batches.read(folder, []), lambda folder: about_videos([folder]))
+    for reader in readers:
+        with pytest.raises(BadData, match=r"holds features, where .* must be named"):
+            reader(features)
+    notes = files.finish(tmp_path / "notes", stage="annotate", settings={})
+    with pytest.raises(BadData, match="holds notes, where features must be named"):
+        tables.read_features(notes)
 
 
 def test_the_temporary_file_keeps_the_suffix_and_lies_beside(tmp_path):

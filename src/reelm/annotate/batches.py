@@ -125,7 +125,8 @@ def read(folder: Path, results: Sequence[Path]) -> Taken:
             one, or the question is no longer the one that was written out.
         StaleFolder: another process is filling one of the notes folders.
     """
-    facts, work = files.manifest(folder), folder.resolve().parent.parent
+    facts = files.manifest(files.of(folder, "a batch"))
+    work = folder.resolve().parent.parent
     backend = OpenAIHTTP(parse(OpenAIHTTPConfig, facts["settings"]["backend"], "backend"))
     try:
         return _read(folder, facts, backend, results, work)

@@ -24,6 +24,7 @@ class Lack(Enum):
     """Why a run is not on the plot, and what to do if none is."""
 
     COST = "{against} is not known", "choose another --against"
+    RATE = "money is not known", "name a rate, such as --set rates.device_hour=2.5"
     METRIC = "no report with {metric}", "choose another --metric"
     REPORT = "no report", "run `reelm evaluate` on one"
 
@@ -93,7 +94,7 @@ def plot(
         cost, key = getattr(entry, against), _key(work / entry.name)
         told = _quality(reports[key], metric) if key in reports else None
         if cost is None:
-            left_out.append((entry.name, Lack.COST))
+            left_out.append((entry.name, Lack.RATE if against == "money" else Lack.COST))
         elif told is None:
             left_out.append((entry.name, Lack.METRIC if key in reports else Lack.REPORT))
         else:

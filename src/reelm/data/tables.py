@@ -79,7 +79,7 @@ def read_catalog(folder: Path, work: Path | None = None) -> Catalog:
     """
     moved = work / "catalog" / folder.name if work else folder
     folder = moved if moved.is_dir() else folder
-    files.manifest(folder)
+    files.manifest(files.of(folder, "a catalogue"))
     users = folder / "users.parquet"
     return Catalog(
         folder,
@@ -97,7 +97,7 @@ def read_features(folder: Path, name: str | None = None) -> Features:
     Raises:
         BadData: no vectors, or another number of ids than of vectors, or no finite one.
     """
-    parts = sorted(files.there(folder).glob("part-*.npy"))
+    parts = sorted(files.of(folder, "features").glob("part-*.npy"))
     if not parts:
         raise BadData(f"{folder}: no part-*.npy in this features folder. Run encode again.")
     vectors = np.concatenate([np.load(part, mmap_mode="r") for part in parts])
@@ -136,7 +136,7 @@ def read_said(folder: Path) -> pl.DataFrame:
     Raises:
         BadData: the stage did not finish, or left no part.
     """
-    files.manifest(folder)
+    files.manifest(files.of(folder, "notes"))
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise BadData(f"{folder}: no part-*.parquet in this notes folder. Run annotate again.")

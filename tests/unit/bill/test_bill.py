@@ -189,6 +189,8 @@ def test_a_plot_that_cannot_be_drawn_says_what_to_choose(work, tmp_path):
         page.plot(work, runs(work), "recall@11", "seconds")
     with pytest.raises(BadData, match=r"with known/recall@10 for 2 of them: choose another --metr"):
         page.plot(work, runs(work), "known/recall@10", "seconds")
+    with pytest.raises(BadData, match=r"money is not known for 2 of them: name a rate"):
+        page.plot(work, runs(work), "recall@10", "money")
     shutil.rmtree(work / "reports")
     lost = r"plot: no report for 2 of them: run `reelm evaluate` on one\.$"
     with pytest.raises(BadData, match=lost):
