@@ -54,6 +54,8 @@ LONGEST = 1500  # characters of comments that are shown
 LESSONS = 40_000
 WORDS = 1200  # tokens, so that a word is one
 READER = Size(128, 4, 5, 2e-3, start=0.08, alike=64, read=0.5)
+KINDS = {"": (NOISE, False), ", new wordings": (NOISE, True), ", no noise": (0.0, False)}
+"""Comments by how many of them are noise, and whether in wordings that the reader never learned."""
 FACTOR = {
     "subject": "topic", "motion": "action", "scene": "setting", "mood": "mood", "tempo": "pace",
     "instrument": "sound", "word": "on_screen_text",
@@ -63,6 +65,7 @@ VALUES = sorted({value for name in FACTOR for value in ATTRIBUTES[name]} - set(Q
 Facts = dict[str, str]
 """Value by factor."""
 PAIRS = (
+    ("raw", "lightgcn"),
     ("extracted", "raw"),
     ("extracted", "every value named"),
     ("extracted", "stated"),
@@ -86,6 +89,12 @@ class Passage:
     def stated(self) -> Facts:
         """What the comments tell of the video."""
         return {factor: value for factor, value in self.known.items() if factor in self.states}
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What a reader should say who misreads nothing."""
+        stated = self.stated.items()
+        return {"facts": [{"factor": f, "fact": v, "source": "comments"} for f, v in stated]}
 
     @property
     def shown(self) -> str:
@@ -165,9 +174,7 @@ def lesson(rng: random.Random) -> Pair:
     whole = passage(clip, rng, rng.choice((0.0, NOISE, NOISE)), new=False, lists=lists)
     count = min(rng.choice((1, 1, 2, 4, len(whole.comments))), len(whole.comments))
     made = whole.only(rng.sample(range(len(whole.comments)), count))
-    facts = [{"factor": f, "fact": v, "source": "comments"} for f, v in made.stated.items()]
-    said = json.dumps({"facts": facts}, separators=(",", ":"))
-    return f"{made.shown}{Extraction.ask()}", said
+    return f"{made.shown}{Extraction.ask()}", json.dumps(made.answer, separators=(",", ":"))
 
 
 def extracted(model: Transformers, passages: Sequence[Passage]) -> list[tuple[Any, Any]]:
@@ -208,27 +215,30 @@ def right(passages: Sequence[Passage], answers: Sequence[Mapping[str, Any] | Non
     }
 
 
+def in_world(kind: str = "") -> list[Passage]:
+    """The comments under each video of the world, of a kind of KINDS."""
+    clips = [upload.clip for upload in make_uploads(world_study.VIDEOS, world_study.SEED)]
+    (noise, new), rng = KINDS[kind], random.Random(f"comments{kind}")
+    return [passage(asdict(clip), rng, noise, new) for clip in clips]
+
+
 def texts(work: Path) -> dict[str, list[str]]:
     """The texts of every arm, one per video of the world; writes how well was read."""
-    clips = [upload.clip for upload in make_uploads(world_study.VIDEOS, world_study.SEED)]
-    kinds = {"": (NOISE, False), ", new wordings": (NOISE, True), ", no noise": (0.0, False)}
     model = Transformers(TransformersConfig(model=str(reader(work)), device="cpu"))
     made: dict[str, list[str]] = {}
     told: dict[str, Any] = {"weights": model.model.num_parameters(), "lessons": LESSONS}
-    for kind, (noise, new) in kinds.items():
-        rng = random.Random(f"comments{kind}")
-        passages = [passage(asdict(clip), rng, noise, new) for clip in clips]
-        answers = extracted(model, passages)
-        told[f"extracted{kind}"] = right(passages, [first for first, _ in answers])
-        told[f"extracted, checked{kind}"] = right(passages, [kept for _, kept in answers])
-        told[f"every value named{kind}"] = right(passages, [named(one) for one in passages])
-        made[f"raw{kind}"] = [". ".join(one.comments) for one in passages]
+    for kind in KINDS:
+        some = in_world(kind)
+        answers = extracted(model, some)
+        told[f"extracted{kind}"] = right(some, [first for first, _ in answers])
+        told[f"extracted, checked{kind}"] = right(some, [kept for _, kept in answers])
+        told[f"every value named{kind}"] = right(some, [named(one) for one in some])
+        made[f"raw{kind}"] = [". ".join(one.comments) for one in some]
         made[f"extracted{kind}"] = [_text(kept or {"facts": []}) for _, kept in answers]
         if not kind:
-            made["every value named"] = [_text(named(one)) for one in passages]
-            facts = [[{"factor": f, "fact": v} for f, v in one.stated.items()] for one in passages]
-            made["stated"] = [_text({"facts": some}) for some in facts]
-    order = np.random.default_rng(0).permutation(len(clips))
+            made["every value named"] = [_text(named(one)) for one in some]
+            made["stated"] = [_text(one.answer) for one in some]
+    order = np.random.default_rng(0).permutation(world_study.VIDEOS)
     made["extracted, of others (placebo)"] = [made["extracted"][n] for n in order]
     text = json.dumps(told, indent=1)
     print(text, flush=True)
@@ -255,12 +265,13 @@ def vectors(work: Path, ids: tuple[str, ...]) -> dict[str, Features]:
 
 
 def arms(kinds: Sequence[str]) -> dict[str, content_study.Arm]:
-    """Every text as it is, by cosine, and through the adapter."""
+    """Every text through the adapter, some by cosine, and IDs alone."""
     alone = content_study.TRAWL_ARMS["loss alone"]
     made = {
         name: content_study.Arm("trawl", {"features": (name,)} | alone, content_study.WORLD_TRAIN)
         for name in kinds
     }
+    made["lightgcn"] = content_study.Arm("lightgcn", {}, content_study.WORLD_TRAIN)
     made |= {
         f"{name}, cosine": content_study.Arm("content", {"features": name}, {})
         for name in ("raw", "extracted", "stated")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import extraction_study
 import kar_world
 import numpy as np
 import study
@@ -84,6 +85,7 @@ def kinds() -> list[Kind]:
     """All that have a table of the rendered world."""
     warm, pocket = "warm/recall@20", ("llmrec_world", "pocket")
     told = ("kar_world", "din, notes and preferences")
+    facts = ("extraction_world", "extracted")
     reasons, states = ("slim_world", "teacher"), ("once_world", "title and notes, k=0")
     return [
         Kind("notes as features", ("videos",), "SASRec, known videos, recall@10",
@@ -104,6 +106,9 @@ def kinds() -> list[Kind]:
              of(*reasons, "backbone+, later halves alone", "warm/ndcg@10"), "the same halves"),
         Kind("Rec-GPT4V: a list put in order", ("videos", "lists"), "SASRec, ten videos, NDCG@10",
              listed("notes", "run"), listed("notes", "dealt"), "other videos' notes"),
+        Kind("TRAWL: facts out of comments", ("comments",), "LightGCN, all videos, recall@20",
+             of(*facts, "lightgcn", "mixed@20"), of(*facts, "raw", "mixed@20"),
+             "the comments as they are"),
     ]  # fmt: skip
 
 
@@ -163,9 +168,20 @@ def measured(work: Path) -> dict[str, Any]:
     users = len(known.train.users)
     edges, shown = 2 * (MOST + TOP), RerankConfig()
     lists = shown.turns * (shown.watched + shown.candidates)
+    found["comments"] = comments()
     found["edges"] = {"tokens_in": round(users * edges * each), "tokens_out": 2 * users}
     found["lists"] = {"tokens_in": round(users * lists * each), "tokens_out": users * shown.turns}
     return found
+
+
+def comments() -> dict[str, int]:
+    """Tokens of asking for the facts in what strangers wrote under each video, and of the answers
+    of a reader who misreads nothing."""
+    asked = [(extraction_study.request("", one.shown), one) for one in extraction_study.in_world()]
+    return {
+        "tokens_in": tokens([str(request.parts[0]) for request, _ in asked]),
+        "tokens_out": tokens([json.dumps(one.answer) for _, one in asked]),
+    }
 
 
 def tokens(texts: Sequence[str]) -> int:

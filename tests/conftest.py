@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from circle import circle_edges, circle_events, circle_features, circle_profiles, circle_shown
 from reelm.data.dataset import Dataset, DatasetConfig
@@ -12,6 +13,8 @@ from reelm.data.packing import pack
 from reelm.data.split import Split, SplitConfig, split
 
 torch.set_num_threads(1)  # small tensors: threads only get in each other's way
+settings.register_profile("patient", deadline=None)  # on a busy machine any example may take long
+settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def pairs(data):
     return set(zip(data.user.tolist(), data.item.tolist(), strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(logs, names)
 def test_questions_hold_together(log, name):
     data = build(log)
@@ -41,7 +41,7 @@ def test_questions_hold_together(log, name):
             assert all((user, item) in everything for item in questions.history(q).tolist())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(logs)
 def test_leaving_two_out_loses_nothing(log):
     data = build(log)
@@ -55,7 +55,7 @@ def test_leaving_two_out_loses_nothing(log):
         assert cut.valid.history(q).tolist() == whole[:-2]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(logs, st.sampled_from([0.0, 0.2]))
 def test_a_split_by_time_shows_nothing_that_came_later(log, valid_share):
     data = build(log)
@@ -70,7 +70,7 @@ def test_a_split_by_time_shows_nothing_that_came_later(log, valid_share):
         assert all(min(when[user, item]) >= test_from for item in cut.test.targets(q).tolist())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(logs)
 def test_a_cold_item_is_nowhere_in_training(log):
     data = build(log)
@@ -79,7 +79,7 @@ def test_a_cold_item_is_nowhere_in_training(log):
     assert not set(cut.valid.target.tolist()) & set(cut.train.item.tolist())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(logs, names)
 def test_joining_keeps_the_test_and_empties_the_validation(log, name):
     cut = SPLITTERS[name](build(log), SplitConfig())
@@ -90,7 +90,7 @@ def test_joining_keeps_the_test_and_empties_the_validation(log, name):
     assert one.fingerprint != cut.fingerprint
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(logs, st.data())
 def test_some_questions_are_those_questions(log, data):
     whole = SPLITTERS["given"](build(log), SplitConfig()).test

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -29,8 +29,6 @@ QUICK = train.TrainConfig(epochs=3, batch_size=8, checkpoint_s=0)
 LISTS = DistillConfig(drawn=6, best=4, best_of=6)
 numbers = st.lists(st.floats(-5, 5), min_size=4, max_size=4).map(lambda row: torch.tensor([row]))
 temperatures = st.floats(0.5, 5)
-settings.register_profile("patient", deadline=None)  # a busy machine stretches the first call
-settings.load_profile("patient")
 
 
 @pytest.fixture

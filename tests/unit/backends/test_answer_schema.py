@@ -59,13 +59,13 @@ def test_what_is_not_json_says_so(text):
     assert isinstance(said, Failure) and said.kind == "invalid_json"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_whatever_the_answer_it_is_read_or_refused_but_never_raises(text):
     read_json(text, Attributes.schema())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.randoms(use_true_random=False))
 def test_made_up_answers_obey_their_schema(rng):
     schema = Attributes.schema({"subject": ("cat", "fish")})

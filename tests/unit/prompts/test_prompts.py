@@ -56,7 +56,7 @@ values = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values)
 def test_any_answer_reads_as_text(answer):
     for prompt in ALL:

@@ -59,7 +59,7 @@ def asked(app, count):
 
 def _ask(client, cases, count, statuses):
     @settings(
-        max_examples=count, deadline=None, database=None, derandomize=True,
+        max_examples=count, database=None, derandomize=True,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=cases)
