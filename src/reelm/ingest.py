@@ -130,8 +130,15 @@ def summary(folder: Path) -> str:
     lines += _doubts(facts)
     if facts.get("unused"):
         lines.append(f"not used: {', '.join(facts['unused'])}")
-    lines += [f"set aside: {count:,} {reason}" for reason, count in facts["reasons"].items()]
+    lines += [_aside(reason, count) for reason, count in facts["reasons"].items()]
     return "\n".join(lines)
+
+
+def _aside(reason: str, count: int) -> str:
+    """How many rows of a table were set aside for a reason; damaged videos are named and kept."""
+    table, _, why = reason.partition(": ")
+    done = "kept" if reason == "videos: damaged" else "set aside"
+    return f"{done}: {count:,} {table.removesuffix('s') if count == 1 else table}: {why}"
 
 
 def _doubts(facts: Mapping[str, Any]) -> list[str]:

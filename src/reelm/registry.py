@@ -22,6 +22,6 @@ def find(kind: str, table: Mapping[str, str], name: str) -> Any:
     """
     known = names(kind, table)
     if name not in known:
-        raise UnknownName(kind, name, known)
+        raise UnknownName(kind.removesuffix("s"), name, known)
     module, _, attribute = known[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -86,7 +86,7 @@ def test_every_row_is_accounted_for(source, tmp_path):
 def test_the_summary_tells_the_mapping_and_the_reasons(source, tmp_path):
     said = summary(ingest(source, tmp_path / "work", QUICK))
     assert "user_id <- user of events.csv" in said
-    assert "set aside: 1 videos: cannot be decoded" in said
+    assert "set aside: 1 video: cannot be decoded" in said
 
 
 def test_the_summary_tells_what_would_be_missed_later(source, tmp_path):
@@ -290,6 +290,9 @@ def test_all_real_files_come_in(tmp_path, data_folder):
     }
     usable = table(made, "videos").filter("ok")
     assert usable.height == 31
+    said = summary(made).splitlines()
+    assert "kept: 1 video: damaged" in said
+    assert "set aside: 2 videos: no video stream" in said
 
 
 def test_comments_come_in_and_strange_ones_are_set_aside(tmp_path):

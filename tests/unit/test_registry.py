@@ -13,7 +13,7 @@ def test_a_name_gives_its_class():
 
 
 def test_an_unknown_name_is_met_with_the_nearest_one():
-    with pytest.raises(UnknownName, match=r"unknown things 'orderd'\. Did you mean 'ordered'\?"):
+    with pytest.raises(UnknownName, match=r"unknown thing 'orderd'\. Did you mean 'ordered'\?"):
         registry.find("things", TABLE, "orderd")
 
 

@@ -83,7 +83,7 @@ def test_rows_without_a_time_are_set_aside_where_others_have_one(come_in):
     data, folder, aside = come_in(HEAD + "u,a,1700000000\nu,b,\nu,c,nonsense\nu,d,1700000001\n")
     assert histories(data) == {"u": ["a", "d"]}
     assert aside == [("log.csv:3", "no time"), ("log.csv:4", "unreadable time")]
-    assert "set aside: 1 events: no time" in summary(folder)
+    assert "set aside: 1 event: no time" in summary(folder)
 
 
 def test_a_log_without_times_goes_by_its_order(come_in):
