@@ -158,15 +158,16 @@ def _same(folder: Path, facts: Mapping[str, Any], train: Dataset) -> None:
 
 
 def load(run: Path) -> Sources:
-    """The sources that a run's folder names; those that are not where it says are looked for in
-    the work folder that the run lies in.
+    """The sources that the folder of a run, or of notes about people, names; those that are not
+    where it says are looked for in the work folder that it lies in.
 
     Raises:
         BadData: there is no such folder, it holds no run, or nobody noted the sources of a run made
             from Python.
     """
-    path = files.of(run, "a run") / NAME
+    path = run / NAME
     if not path.is_file():
+        files.of(run, "a run")
         raise BadData(
             f"{run}: no {NAME}, so the run's catalogue is not known. Is it the folder of one run, "
             "as `reelm train` printed it? From Python, `Sources.save` notes them."
