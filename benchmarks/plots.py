@@ -12,13 +12,14 @@ import study
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLOURS = ("#0b6e99", "#d9480f", "#2b8a3e", "#862e9c", "#5c5f66", "#c2255c", "#e67700", "#1864ab")
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 380, 56, 44, 34, 190
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 770, 380, 56, 44, 34, 240
 
 Curve = Sequence[tuple[float, float]]
 
 
 def curves(title: str, named: Mapping[str, Sequence[Curve]], x: str, line: float | None) -> str:
-    """One colour per name, one thin line per curve; `line` is a value to be reached."""
+    """One colour per name, dashed when they begin anew, one thin line per curve; `line` is a value
+    to be reached."""
     points = [p for some in named.values() for curve in some for p in curve]
     right, top = max(p[0] for p in points), max(p[1] for p in points) * 1.05
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -49,13 +50,14 @@ def curves(title: str, named: Mapping[str, Sequence[Curve]], x: str, line: float
             f'<text x="{LEFT + 4}" y="{y - 5:.1f}" fill="#495057">{line:g}</text>'
         )
     for row, (name, some) in enumerate(named.items()):
-        colour = COLOURS[row % len(COLOURS)]
+        again, number = divmod(row, len(COLOURS))
+        look = f'stroke="{COLOURS[number]}"' + ' stroke-dasharray="6 3"' * bool(again)
         for curve in some:
             path = "L".join("{:.1f} {:.1f}".format(*at(*point)) for point in curve)
-            parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+            parts.append(f'<path d="M{path}" fill="none" {look} stroke-width="1.6"/>')
         y = TOP + 14 + 18 * row
         parts.append(
-            f'<path d="M{WIDTH - RIGHT + 12} {y - 4}h18" stroke="{colour}" stroke-width="3"/>'
+            f'<path d="M{WIDTH - RIGHT + 12} {y - 4}h18" {look} stroke-width="3"/>'
             f'<text x="{WIDTH - RIGHT + 36}" y="{y}">{escape(name)}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
