@@ -180,7 +180,8 @@ class Uploads:
                 f"video_id {told.video_id!r}: written like the ids that are made from a file's "
                 "hash, and this file has another. Choose one of your own, or leave it out."
             )
-        there = self._served.engine.store.upload_of(sha256)
+        store = self._served.engine.store
+        there = store.upload_of(sha256)
         if there is not None and there.status != "failed":
             return there, False
         known = self._served.engine.videos.with_file(sha256)
@@ -188,9 +189,7 @@ class Uploads:
             raise Taken(f"this very file is in the catalogue already, as {known!r}.")
         facts = self._examined(path)
         with self._taking:
-            there = self._served.engine.store.upload_of(
-                sha256
-            )  # it may have come twice at the same time
+            there = store.upload_of(sha256)  # it may have come twice at the same time
             if there is not None and there.status != "failed":
                 return there, False
             name = there.video_id if there else told.video_id or made
@@ -203,7 +202,7 @@ class Uploads:
                 shutil.copyfile(path, tmp)
             row = _row(name, sha256, kept, facts, told)
             upload = Upload(name, sha256, "queued", row=row)
-            self._served.engine.store.put_upload(upload)
+            store.put_upload(upload)
             self._wait(name)
         return upload, True
 
